@@ -1,0 +1,305 @@
+#!/usr/bin/python
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Writes the files that a role owns on a host, in one call and after recording them in the manifest."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: host_files
+short_description: Write the files that a role owns on a host, after recording them in the manifest
+version_added: "0.1.0"
+author: multihost.overlay contributors (@multihost)
+description:
+  - Writes all files and directories that one role owns on a host in a single remote execution, where a task for each file would
+    cost two to three.
+  - Before the first change, each file (with a copy of what stood there) and each package that is not installed yet is recorded in
+    the host's manifest C(/var/lib/multihost-overlay/manifest.json), so that it is known later what was the user's.
+  - Files are replaced as a whole, never in part, also in a power cut.
+extends_documentation_fragment:
+  - multihost.overlay.attributes
+attributes:
+  check_mode:
+    support: full
+  diff_mode:
+    support: full
+    details: The content of a file with O(files[].secret=true) is not shown.
+  idempotent:
+    support: full
+options:
+  role:
+    description: The role that owns the files; recorded in the manifest.
+    type: str
+    required: true
+  packages:
+    description:
+      - Packages that the role is about to install with the distribution's own tool. Those that are not there yet are recorded as ours.
+      - This module does not install them.
+    type: list
+    elements: str
+    default: []
+  directories:
+    description: Directories that must exist; they are made before the files.
+    type: list
+    elements: dict
+    default: []
+    suboptions:
+      path:
+        description: Absolute path.
+        type: path
+        required: true
+      mode:
+        description: Mode as an octal string.
+        type: str
+        default: "0755"
+      owner:
+        description: Owner's name.
+        type: str
+        default: root
+      group:
+        description: Group's name.
+        type: str
+        default: root
+  files:
+    description: The files.
+    type: list
+    elements: dict
+    default: []
+    suboptions:
+      path:
+        description: Absolute path.
+        type: path
+        required: true
+      content:
+        description: The whole content; required when O(files[].state=present).
+        type: str
+      state:
+        description:
+          - V(present) writes the file.
+          - V(absent) removes it if the manifest says that it is ours, and leaves it alone otherwise.
+        type: str
+        choices: [present, absent]
+        default: present
+      mode:
+        description: Mode as an octal string.
+        type: str
+        default: "0644"
+      owner:
+        description: Owner's name. A user that does not exist yet is an error, save in check mode.
+        type: str
+        default: root
+      group:
+        description: Group's name.
+        type: str
+        default: root
+      secret:
+        description: Keeps the content out of the diff.
+        type: bool
+        default: false
+"""
+
+EXAMPLES = r"""
+- name: Write the sysctl file
+  multihost.overlay.host_files:
+    role: overlay_host
+    files:
+      - path: /etc/sysctl.d/99-multihost-overlay.conf
+        content: |
+          net.ipv4.ip_forward = 1
+  register: written
+"""
+
+RETURN = r"""
+changed_paths:
+  description: The files and directories that were written, removed or got another mode or owner.
+  type: list
+  elements: str
+  returned: always
+  sample: [/etc/sysctl.d/99-multihost-overlay.conf]
+"""
+
+import grp
+import os
+import pwd
+import stat
+import subprocess
+from typing import Any
+
+from ansible.module_utils.basic import AnsibleModule
+
+from ansible_collections.multihost.overlay.plugins.module_utils._manifest import Manifest, ManifestError, write_atomic
+
+FILE_SPEC = {
+    "path": {"type": "path", "required": True},
+    "content": {"type": "str"},
+    "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
+    "mode": {"type": "str", "default": "0644"},
+    "owner": {"type": "str", "default": "root"},
+    "group": {"type": "str", "default": "root"},
+    "secret": {"type": "bool", "default": False},
+}
+DIRECTORY_SPEC = {
+    "path": {"type": "path", "required": True},
+    "mode": {"type": "str", "default": "0755"},
+    "owner": {"type": "str", "default": "root"},
+    "group": {"type": "str", "default": "root"},
+}
+ARGUMENTS = {
+    "role": {"type": "str", "required": True},
+    "packages": {"type": "list", "elements": "str", "default": []},
+    "directories": {"type": "list", "elements": "dict", "default": [], "options": DIRECTORY_SPEC},
+    "files": {
+        "type": "list", "elements": "dict", "default": [], "options": FILE_SPEC,
+        "required_if": [("state", "present", ["content"])],
+    },
+}
+
+
+def plan_file(wanted: dict[str, Any], found: dict[str, Any] | None, ours: bool) -> str | None:
+    """Decide on one file: ``write``, ``attributes``, ``remove`` or None. ``found`` is what ``read_file`` returned."""
+    if wanted["state"] == "absent":
+        return "remove" if found is not None and ours else None
+    if found is None or found["content"] != wanted["content"].encode():
+        return "write"
+    return "attributes" if _attributes_differ(wanted, found) else None
+
+
+def plan_directory(wanted: dict[str, Any], found: dict[str, Any] | None) -> str | None:
+    """Decide on one directory: ``make``, ``attributes`` or None."""
+    if found is None:
+        return "make"
+    return "attributes" if _attributes_differ(wanted, found) else None
+
+
+def _attributes_differ(wanted: dict[str, Any], found: dict[str, Any]) -> bool:
+    return (int(wanted["mode"], 8), wanted["owner"], wanted["group"]) != (found["mode"], found["owner"], found["group"])
+
+
+def _name_of(lookup: Any, number: int) -> str:
+    try:
+        return str(lookup(number)[0])
+    except KeyError:
+        return str(number)
+
+
+def read_path(path: str) -> dict[str, Any] | None:
+    """What stands at ``path``: mode, owner, group, and the content of a regular file; None when nothing does."""
+    try:
+        status = os.stat(path)
+    except FileNotFoundError:
+        return None
+    content = None
+    if stat.S_ISREG(status.st_mode):
+        with open(path, "rb") as handle:
+            content = handle.read()
+    return {
+        "content": content,
+        "mode": stat.S_IMODE(status.st_mode),
+        "owner": _name_of(pwd.getpwuid, status.st_uid),
+        "group": _name_of(grp.getgrgid, status.st_gid),
+    }
+
+
+def missing_packages(names: list[str]) -> list[str]:
+    """Those of ``names`` that dpkg does not have installed; all of them where there is no dpkg."""
+    if not names:
+        return []
+    try:
+        output = subprocess.run(["dpkg-query", "-W", "-f", "${Package} ${db:Status-Status}\n", *names],
+                                capture_output=True, text=True, check=False).stdout
+    except FileNotFoundError:
+        return list(names)
+    installed = {line.split()[0] for line in output.splitlines() if line.endswith(" installed")}
+    return [name for name in names if name not in installed]
+
+
+def _ids(module: AnsibleModule, entry: dict[str, Any]) -> tuple[int, int]:
+    try:
+        return pwd.getpwnam(entry["owner"]).pw_uid, grp.getgrnam(entry["group"]).gr_gid
+    except KeyError as exc:
+        module.fail_json(msg=f"{entry['path']}: no such user or group on this host: {exc}. Install what brings it first.")
+        raise
+
+
+def apply_file(module: AnsibleModule, entry: dict[str, Any], action: str) -> None:
+    """Carry out what ``plan_file`` decided."""
+    if action == "remove":
+        os.unlink(entry["path"])
+        return
+    uid, gid = _ids(module, entry)
+    if action == "write":
+        os.makedirs(os.path.dirname(entry["path"]), exist_ok=True)
+        write_atomic(entry["path"], entry["content"].encode(), int(entry["mode"], 8), uid, gid)
+        return
+    _set_attributes(entry, uid, gid)
+
+
+def apply_directory(module: AnsibleModule, entry: dict[str, Any], action: str) -> None:
+    """Carry out what ``plan_directory`` decided."""
+    uid, gid = _ids(module, entry)
+    if action == "make":
+        os.makedirs(entry["path"], exist_ok=True)
+    _set_attributes(entry, uid, gid)
+
+
+def _set_attributes(entry: dict[str, Any], uid: int, gid: int) -> None:
+    os.chown(entry["path"], uid, gid)
+    os.chmod(entry["path"], int(entry["mode"], 8))
+
+
+def file_diff(entry: dict[str, Any], found: dict[str, Any] | None, action: str) -> dict[str, str]:
+    """Before and after of one file, as ``--diff`` shows it; attributes alone are shown as such."""
+    header = {"before_header": entry["path"], "after_header": entry["path"]}
+    if entry["secret"]:
+        return {**header, "before": "(secret)\n" if found else "", "after": "" if action == "remove" else "(secret, changed)\n"}
+    if action == "attributes":
+        assert found is not None
+        before = f"mode {found['mode']:04o} owner {found['owner']}:{found['group']}\n"
+        return {**header, "before": before, "after": f"mode {entry['mode']} owner {entry['owner']}:{entry['group']}\n"}
+    before = found["content"].decode("utf-8", "replace") if found and found["content"] is not None else ""
+    return {**header, "before": before, "after": "" if action == "remove" else entry["content"]}
+
+
+def record(manifest: Manifest, params: dict[str, Any], changes: list[tuple[dict[str, Any], Any, str]]) -> None:
+    """Write into the manifest what is about to become ours, before it does."""
+    manifest.record_packages(missing_packages(params["packages"]), params["role"])
+    for entry, _found, action in changes:
+        if action == "write":
+            manifest.record_file(entry["path"], params["role"])
+    manifest.save()
+
+
+def run(module: AnsibleModule) -> dict[str, Any]:
+    """Plan, record, apply."""
+    params = module.params
+    manifest = Manifest.load()
+    directories = [(entry, plan_directory(entry, read_path(entry["path"]))) for entry in params["directories"]]
+    files = []
+    for entry in params["files"]:
+        found = read_path(entry["path"])
+        action = plan_file(entry, found, manifest.owns_file(entry["path"]))
+        if action:
+            files.append((entry, found, action))
+    if not module.check_mode:
+        record(manifest, params, files)
+        for entry, action in directories:
+            if action:
+                apply_directory(module, entry, action)
+        for entry, _found, action in files:
+            apply_file(module, entry, action)
+    changed = [entry["path"] for entry, action in directories if action] + [entry["path"] for entry, _f, _a in files]
+    return {"changed": bool(changed), "changed_paths": changed, "diff": [file_diff(*change) for change in files]}
+
+
+def main() -> None:
+    """Parse, call, exit."""
+    module = AnsibleModule(argument_spec=ARGUMENTS, supports_check_mode=True)
+    try:
+        result = run(module)
+    except (ManifestError, OSError) as exc:
+        module.fail_json(msg=str(exc))
+    module.exit_json(**result)
+
+
+if __name__ == "__main__":
+    main()
