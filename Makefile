@@ -1,0 +1,98 @@
+# One command each for what a user and a developer do; `make help` lists them. All state lies in .venv, .venv-next,
+# .build (here) and in the lab's directory; nothing is written into the caller's home.
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+# The targets share the lab and two cores at best.
+.NOTPARALLEL:
+
+ifneq ($(words $(CURDIR)),1)
+$(error The folder "$(CURDIR)" has a space in its name, which make, pip and Ansible do not all survive: move the checkout)
+endif
+
+PYTHON ?= python3
+LAB_INVENTORY ?= inventories/lab
+BIN := .venv/bin
+# Tools find one another through PATH, and nothing that the caller has installed is taken for ours.
+export PATH := $(CURDIR)/.venv/bin:$(PATH)
+export ANSIBLE_CONFIG := $(CURDIR)/ansible.cfg
+export PYTHONDONTWRITEBYTECODE := 1
+unexport ANSIBLE_COLLECTIONS_PATH ANSIBLE_ROLES_PATH PYTHONPATH PYTHONHOME VIRTUAL_ENV
+
+.PHONY: help
+help:  ## Show this
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
+
+.PHONY: system
+system:  ## Install what the machine lacks (Debian, as root)
+	@.ci/system-packages
+
+.PHONY: venv
+venv: .venv/.stamp  ## Set up .venv with the pinned Ansible and the tools
+
+# Not the time of the files but what is in them counts: a checkout sets all times anew.
+.venv/.stamp: requirements.txt requirements-dev.txt .ci/venv
+	@.ci/venv .venv "$(PYTHON)" requirements-dev.txt
+
+.PHONY: demo
+demo: system venv  ## Three hosts on this machine, overlay networks, every pair proven
+	@.ci/need-root demo
+	$(BIN)/ansible-playbook -i $(LAB_INVENTORY) playbooks/lab_up.yml
+	$(BIN)/ansible-playbook -i $(LAB_INVENTORY) site.yml
+
+.PHONY: test
+test: system venv  ## All tests, as CI runs them
+	@$(BIN)/python tests/run_suites.py
+
+.PHONY: test-long
+test-long: system venv  ## All tests and those that take longer
+	@$(BIN)/python tests/run_suites.py --long
+
+.PHONY: lint
+lint: venv  ## ruff, mypy, ansible-lint, yamllint, changelog, documentation
+	@.ci/lint
+
+.PHONY: unit
+unit: venv  ## Planners and I/O of the modules, without hosts
+	$(BIN)/python -m pytest tests/unit
+
+.PHONY: meta
+meta: venv  ## Tests about the project: what is documented, specified, exercised
+	$(BIN)/python -m pytest tests/meta
+
+.PHONY: sanity
+sanity: venv  ## ansible-test sanity, without ignores
+	$(BIN)/python tests/sanity/run.py
+
+.PHONY: cores
+cores: venv  ## Unit tests, meta-tests and syntax on the newest supported Ansible too
+	@.ci/cores
+
+.PHONY: molecule
+molecule: system venv  ## Scenarios on hosts of the lab
+	@.ci/need-root molecule
+	@$(BIN)/python tests/run_molecule.py
+
+.PHONY: e2e
+e2e: system venv  ## Bad input, brownfield hosts, failures that verify must see
+	@.ci/need-root e2e
+	$(BIN)/python -m pytest tests/e2e -m "not long"
+
+.PHONY: faults
+faults: system venv  ## What takes longer: hosts and runs that die in the middle
+	@.ci/need-root faults
+	$(BIN)/python -m pytest tests/e2e tests/faults -m long
+
+.PHONY: bench
+bench: system venv  ## Measure the budget of docs/testing.md
+	@.ci/need-root bench
+	$(BIN)/python tests/bench/run.py
+
+.PHONY: clean
+clean:  ## Take the hosts, their networks and the build folder off this machine
+	@.ci/clean
+
+.PHONY: distclean
+distclean:  ## Also the cached images and the virtual environments
+	@.ci/clean --all

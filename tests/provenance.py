@@ -1,0 +1,84 @@
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Which copy of the collection would run? Compares what Ansible's loader finds with this checkout.
+
+As a program (`python tests/provenance.py [COPY]`) it tells of the environment it runs in, or of COPY, a directory
+that should be a copy of the checkout; status 1 when anything differs.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Iterator
+
+HERE = Path(__file__).resolve().parents[1]
+PARTS = ("plugins", "roles", "playbooks")
+
+
+def digest(path: Path) -> str:
+    """SHA-256 of a file."""
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def sources(root: Path) -> Iterator[Path]:
+    """Every file of the collection that Ansible may load, relative to its root."""
+    for part in PARTS:
+        for folder, names, files in os.walk(root / part):
+            names[:] = sorted(name for name in names if name != "__pycache__")
+            for name in sorted(files):
+                if not name.endswith((".pyc", ".pyo")):
+                    yield (Path(folder) / name).relative_to(root)
+
+
+def compare(root: Path, copy: Path) -> list[str]:
+    """What differs between the checkout and a directory that should hold the same."""
+    if root.resolve() == copy.resolve():
+        return []
+    mine = {path: digest(root / path) for path in sources(root)}
+    theirs = {path: digest(copy / path) for path in sources(copy)}
+    return [
+        f"{copy / path}: {'missing' if path not in theirs else 'not in the checkout' if path not in mine else 'differs'}"
+        for path in sorted(mine.keys() | theirs.keys())
+        if mine.get(path) != theirs.get(path)
+    ]
+
+
+def loaded_from(environ: dict[str, str], cwd: Path) -> list[Path]:
+    """Every place from which Ansible, run with this environment, may load the collection; the first one wins."""
+    listing = subprocess.run(
+        [str(Path(sys.executable).with_name("ansible-galaxy")), "collection", "list", "--format=json", "multihost.overlay"],
+        env=environ,
+        cwd=cwd,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if listing.returncode:
+        return []
+    return [Path(place) / "multihost" / "overlay" for place in json.loads(listing.stdout)]
+
+
+def differences(root: Path = HERE, environ: dict[str, str] | None = None) -> list[str]:
+    """What is wrong with the collection that would be loaded; empty when it is this checkout, byte for byte."""
+    environ = dict(os.environ) if environ is None else environ
+    places = loaded_from(environ, root)
+    if not places:
+        return [f"Ansible does not find multihost.overlay (ANSIBLE_CONFIG={environ.get('ANSIBLE_CONFIG', '')})"]
+    return compare(root, places[0])
+
+
+def main() -> int:
+    """Say what differs."""
+    found = compare(HERE, Path(sys.argv[1])) if len(sys.argv) > 1 else differences()
+    for line in found:
+        print(line, file=sys.stderr)
+    return 1 if found else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
