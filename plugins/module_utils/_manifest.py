@@ -120,8 +120,10 @@ class Manifest:
         if not self.dirty:
             return
         os.makedirs(os.path.dirname(self.path), mode=0o700, exist_ok=True)
+        known = json.loads(self._saved)["files"]
         for path, entry in self.data["files"].items():
-            self._keep_backup(path, entry["backup"])
+            if path not in known and entry["backup"]:
+                self._keep_backup(path, entry["backup"])
         text = json.dumps(self.data, indent=2, sort_keys=True) + "\n"
         write_atomic(self.path, text.encode(), 0o600)
         self._saved = json.dumps(self.data, sort_keys=True)
@@ -131,8 +133,9 @@ class Manifest:
         return os.path.join(os.path.dirname(self.path), "backup", f"{os.path.basename(path)}.{digest}")
 
     @staticmethod
-    def _keep_backup(path: str, backup: str | None) -> None:
-        if backup is None or os.path.exists(backup) or not os.path.isfile(path):
+    def _keep_backup(path: str, backup: str) -> None:
+        # A backup that is there already was made by a run that was killed before the manifest was written.
+        if os.path.exists(backup) or not os.path.isfile(path):
             return
         os.makedirs(os.path.dirname(backup), mode=0o700, exist_ok=True)
         with open(path, "rb") as handle:

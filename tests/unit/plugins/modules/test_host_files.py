@@ -1,0 +1,126 @@
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What host_files decides on a file, and that it records before it writes."""
+
+from __future__ import annotations
+
+import grp
+import json
+import os
+import pwd
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ansible_collections.multihost.overlay.plugins.module_utils._manifest import Manifest, ManifestError
+from ansible_collections.multihost.overlay.plugins.modules import host_files
+
+ME = pwd.getpwuid(os.getuid()).pw_name
+MY_GROUP = grp.getgrgid(os.getgid()).gr_name
+
+
+def entry(path: Path, content: str = "new\n", **changes: Any) -> dict[str, Any]:
+    base = {"path": str(path), "content": content, "state": "present", "mode": "0644", "owner": ME, "group": MY_GROUP, "secret": False}
+    return {**base, **changes}
+
+
+class FakeModule:
+    check_mode = False
+
+    def __init__(self, **params: Any) -> None:
+        self.params = {"role": "r", "packages": [], "directories": [], "files": [], **params}
+
+    def fail_json(self, msg: str) -> None:
+        raise AssertionError(msg)
+
+
+@pytest.fixture
+def manifest_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    path = tmp_path / "state" / "manifest.json"
+    original = Manifest.load
+    monkeypatch.setattr(host_files.Manifest, "load", lambda: original(str(path)))
+    return path
+
+
+def test_a_missing_file_is_written_and_a_present_one_left_alone(tmp_path: Path) -> None:
+    target = tmp_path / "a"
+    assert host_files.plan_file(entry(target), None, False) == "write"
+    target.write_text("new\n")
+    target.chmod(0o644)
+    assert host_files.plan_file(entry(target), host_files.read_path(str(target)), False) is None
+    assert host_files.plan_file(entry(target, mode="0600"), host_files.read_path(str(target)), False) == "attributes"
+    assert host_files.plan_file(entry(target, "other\n"), host_files.read_path(str(target)), False) == "write"
+
+
+def test_only_a_file_of_ours_is_removed() -> None:
+    wanted = {**entry(Path("/x")), "state": "absent"}
+    found = {"content": b"", "mode": 0o644, "owner": ME, "group": MY_GROUP}
+    assert host_files.plan_file(wanted, found, ours=False) is None
+    assert host_files.plan_file(wanted, found, ours=True) == "remove"
+    assert host_files.plan_file(wanted, None, ours=True) is None
+
+
+def test_the_users_file_is_backed_up_and_recorded_before_it_is_replaced(
+    tmp_path: Path, manifest_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    target = tmp_path / "conf"
+    target.write_text("the user's\n")
+    seen = {}
+
+    def record_then_write(path: str, *args: Any) -> None:
+        seen["manifest"] = json.loads(manifest_path.read_text())
+        raise OSError("power cut")
+
+    monkeypatch.setattr(host_files, "write_atomic", record_then_write)
+    with pytest.raises(OSError, match="power cut"):
+        host_files.run(FakeModule(files=[entry(target)]))
+    recorded = seen["manifest"]["files"][str(target)]
+    assert recorded["existed"] is True
+    assert Path(recorded["backup"]).read_text() == "the user's\n"
+    assert target.read_text() == "the user's\n"
+
+
+def test_a_second_run_changes_nothing_and_the_first_record_wins(tmp_path: Path, manifest_path: Path) -> None:
+    target = tmp_path / "conf"
+    target.write_text("the user's\n")
+    assert host_files.run(FakeModule(files=[entry(target)]))["changed"] is True
+    assert host_files.run(FakeModule(files=[entry(target)]))["changed"] is False
+    assert host_files.run(FakeModule(files=[entry(target, "third\n")]))["changed"] is True
+    backup = json.loads(manifest_path.read_text())["files"][str(target)]["backup"]
+    assert Path(backup).read_text() == "the user's\n"
+    assert manifest_path.stat().st_mode & 0o777 == 0o600
+
+
+def test_check_mode_says_the_same_and_writes_nothing(tmp_path: Path, manifest_path: Path) -> None:
+    module = FakeModule(files=[entry(tmp_path / "conf")], directories=[])
+    module.check_mode = True
+    result = host_files.run(module)
+    assert result["changed"] is True and result["diff"][0]["after"] == "new\n"
+    assert not (tmp_path / "conf").exists() and not manifest_path.exists()
+
+
+def test_a_secret_is_not_in_the_diff(tmp_path: Path, manifest_path: Path) -> None:
+    result = host_files.run(FakeModule(files=[entry(tmp_path / "s", "token\n", secret=True)]))
+    assert "token" not in json.dumps(result)
+
+
+def test_a_damaged_manifest_names_itself_and_changes_nothing(tmp_path: Path, manifest_path: Path) -> None:
+    manifest_path.parent.mkdir()
+    manifest_path.write_text("{")
+    with pytest.raises(ManifestError, match="cannot be read"):
+        host_files.run(FakeModule(files=[entry(tmp_path / "conf")]))
+    assert not (tmp_path / "conf").exists()
+
+
+def test_a_manifest_of_a_newer_version_is_refused(manifest_path: Path) -> None:
+    manifest_path.parent.mkdir()
+    manifest_path.write_text('{"schema_version": 99}')
+    with pytest.raises(ManifestError, match="newer version"):
+        host_files.run(FakeModule())
+
+
+def test_packages_that_are_there_already_are_not_ours(manifest_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(host_files, "missing_packages", lambda names: ["consul"])
+    host_files.run(FakeModule(packages=["consul", "curl"]))
+    assert list(json.loads(manifest_path.read_text())["packages"]) == ["consul"]
