@@ -43,11 +43,11 @@ demo: system venv  ## Three hosts on this machine, overlay networks, every pair 
 
 .PHONY: test
 test: system venv  ## All tests, as CI runs them
-	@$(BIN)/python tests/run_suites.py
+	@$(BIN)/python -m tests.run_suites
 
 .PHONY: test-long
 test-long: system venv  ## All tests and those that take longer
-	@$(BIN)/python tests/run_suites.py --long
+	@$(BIN)/python -m tests.run_suites --long
 
 .PHONY: lint
 lint: venv  ## ruff, mypy, ansible-lint, yamllint, changelog, documentation
@@ -63,7 +63,7 @@ meta: venv  ## Tests about the project: what is documented, specified, exercised
 
 .PHONY: sanity
 sanity: venv  ## ansible-test sanity, without ignores
-	$(BIN)/python tests/sanity/run.py
+	$(BIN)/python -m tests.sanity.run
 
 .PHONY: cores
 cores: venv  ## Unit tests, meta-tests and syntax on the newest supported Ansible too
@@ -72,7 +72,7 @@ cores: venv  ## Unit tests, meta-tests and syntax on the newest supported Ansibl
 .PHONY: molecule
 molecule: system venv  ## Scenarios on hosts of the lab
 	@.ci/need-root molecule
-	@$(BIN)/python tests/run_molecule.py
+	@$(BIN)/python -m tests.run_molecule
 
 .PHONY: e2e
 e2e: system venv  ## Bad input, brownfield hosts, failures that verify must see
@@ -87,7 +87,7 @@ faults: system venv  ## What takes longer: hosts and runs that die in the middle
 .PHONY: bench
 bench: system venv  ## Measure the budget of docs/testing.md
 	@.ci/need-root bench
-	$(BIN)/python tests/bench/run.py
+	$(BIN)/python -m tests.bench.run
 
 .PHONY: clean
 clean:  ## Take the hosts, their networks and the build folder off this machine

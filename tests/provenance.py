@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Which copy of the collection would run? Compares what Ansible's loader finds with this checkout.
 
-As a program (`python tests/provenance.py [COPY]`) it tells of the environment it runs in, or of COPY, a directory
+As a program (`python -m tests.provenance [COPY]`) it tells of the environment it runs in, or of COPY, a directory
 that should be a copy of the checkout; status 1 when anything differs.
 """
 
@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -46,6 +47,30 @@ def compare(root: Path, copy: Path) -> list[str]:
         for path in sorted(mine.keys() | theirs.keys())
         if mine.get(path) != theirs.get(path)
     ]
+
+
+def project_files(root: Path) -> list[Path]:
+    """Every file of the project, committed or about to be; not what tools and tests leave behind."""
+    command = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
+    listing = subprocess.run(command, cwd=root, capture_output=True, text=True, check=True).stdout
+    paths = {Path(name) for name in listing.split("\0") if name}
+    return sorted(path for path in paths if (root / path).exists() and path.parts[0] != ".collections")
+
+
+def copy_project(root: Path, copy: Path, keep: tuple[str, ...] = ()) -> None:
+    """Make `copy` hold the project's files and nothing else, except the folders named in `keep`."""
+    wanted = project_files(root)
+    for folder, names, files in os.walk(copy):
+        here = Path(folder).relative_to(copy)
+        names[:] = [name for name in names if str(here / name) not in keep]
+        for path in (here / name for name in files):
+            if path not in wanted:
+                (copy / path).unlink()
+    for path in wanted:
+        target = copy / path
+        if not target.exists() or digest(target) != digest(root / path) or target.stat().st_mode != (root / path).stat().st_mode:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(root / path, target)
 
 
 def loaded_from(environ: dict[str, str], cwd: Path) -> list[Path]:
