@@ -1,0 +1,267 @@
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""One host: its disk, its identity, its start and its ends."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any, Dict, List, Optional
+
+from . import cache, cgroups, image
+from .base import LabError, Log, Process, dump, environment, load, ok, run, wait_for, write
+from .spec import Host, Lab
+
+# What systemd takes as: power off, reboot.
+POWEROFF, REBOOT = signal.SIGRTMIN + 4, signal.SIGRTMIN + 5
+
+
+def ensure_key(lab: Lab, log: Log) -> None:
+    """The lab's own key to its hosts."""
+    key = lab.dir / "id_ed25519"
+    if (not key.exists() or not key.with_suffix(".pub").exists()) and log.act("make the lab's key"):
+        make_key(key, "overlay-lab-" + lab.name)
+
+
+def make_key(path: Path, comment: str) -> None:
+    """A new key pair, in place when both parts are there."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(".new-" + path.name)
+    for left in (temporary, temporary.with_suffix(".pub")):
+        with contextlib.suppress(FileNotFoundError):
+            left.unlink()
+    run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", comment, "-f", str(temporary)])
+    os.replace(str(temporary) + ".pub", str(path) + ".pub")
+    os.replace(str(temporary), str(path))
+
+
+def files_of(lab: Lab, host: Host) -> Dict[str, str]:
+    """What makes a host of an image."""
+    servers = "".join("nameserver %s\n" % server for server in lab.wanted["nameservers"])
+    network = "[Match]\nName=host0\n\n[Network]\nAddress=%s/%d\nGateway=%s\nIPv6AcceptRA=no\n"
+    # https cannot be cached: it goes past the cache.
+    proxy = 'Acquire::http::Proxy "%s";\nAcquire::https::Proxy "DIRECT";\n' % cache.url(lab)
+    return {
+        "etc/hostname": host.name + "\n",
+        "etc/hosts": "127.0.0.1 localhost\n127.0.1.1 %s\n::1 localhost ip6-localhost ip6-loopback\n" % host.name,
+        "etc/resolv.conf": servers,
+        "etc/systemd/network/10-lab.network": network % (host.address, lab.network.prefixlen, lab.gateway),
+        "etc/apt/apt.conf.d/90lab-cache": proxy,
+        "root/.ssh/authorized_keys": (lab.dir / "id_ed25519.pub").read_text(),
+    }
+
+
+def ensure_disk(lab: Lab, log: Log, host: Host) -> None:
+    """A host's disk: what differs from its image, and Docker's folder (which cannot lie on an overlay)."""
+    place = lab.host_dir(host.name)
+    have = load(place / "host.json")
+    if have and have["release"] != host.release:
+        words = "host %s was made of %s, not of %s: take the lab down first (playbooks/lab_down.yml)"
+        raise LabError(words % (host.name, have["release"], host.release))
+    if log.check:
+        if not have:
+            log.act("make host %s" % host.name)
+        return
+    files = files_of(lab, host)
+    state = hashlib.sha256(json.dumps(files, sort_keys=True).encode()).hexdigest()
+    if have and have["files"] == state:
+        return
+    log.act("%s host %s" % ("change" if have else "make", host.name))
+    if have and supervisor(lab, host):
+        stop(lab, log, host)
+    base = Path(have["image"]) if have else image.path_of(lab, host.release)
+    write_disk(lab, host, files)
+    dump(place / "host.json", {"address": host.address, "release": host.release, "image": str(base), "files": state})
+
+
+def write_disk(lab: Lab, host: Host, files: Dict[str, str]) -> None:
+    """Write what is a host's own; its host key is made once."""
+    place = lab.host_dir(host.name)
+    for name in ("upper", "work", "root", "docker"):
+        (place / name).mkdir(parents=True, exist_ok=True)
+    os.chmod(str(place), 0o700)
+    os.chmod(str(place / "docker"), 0o711)
+    for name, text in files.items():
+        if name == "etc/resolv.conf":
+            write(place / "upper" / name, text)
+        elif name.startswith("root/"):
+            (place / "upper/root/.ssh").mkdir(parents=True, exist_ok=True)
+            os.chmod(str(place / "upper/root"), 0o700)
+            os.chmod(str(place / "upper/root/.ssh"), 0o700)
+            write(place / "upper" / name, text, 0o600)
+        else:
+            write(place / "upper" / name, text)
+    key = place / "upper/etc/ssh/ssh_host_ed25519_key"
+    if not key.exists():
+        make_key(key, "root@" + host.name)
+
+
+def ensure_known_hosts(lab: Lab, log: Log) -> None:
+    """The hosts' keys are known from here, not taken from whoever answers first."""
+    if log.check:
+        return
+    lines = []
+    for host in lab.hosts:
+        public = lab.host_dir(host.name) / "upper/etc/ssh/ssh_host_ed25519_key.pub"
+        lines.append("%s,%s %s\n" % (host.address, host.name, " ".join(public.read_text().split()[:2])))
+    if write(lab.dir / "known_hosts", "".join(lines), 0o644):
+        log.act("write known_hosts")
+
+
+def supervisor(lab: Lab, host: Host) -> Optional[Process]:
+    """The process that keeps a host running."""
+    return Process.load(lab.host_dir(host.name) / "supervisor.pid")
+
+
+def leader(lab: Lab, host: Host) -> Optional[Process]:
+    """The host's own PID 1, as this machine sees it."""
+    return Process.load(lab.host_dir(host.name) / "leader.pid")
+
+
+def start(lab: Lab, log: Log, host: Host) -> None:
+    """Start a host that is off."""
+    if supervisor(lab, host) or not log.act("start %s" % host.name):
+        return
+    place = lab.host_dir(host.name)
+    clean(lab, host)
+    dump(place / "wanted.json", "on")
+    machine = lab.machine(host.name)
+    program = str(Path(__file__).resolve().parent.parent / "labctl.py")
+    argv = ["unshare", "--mount", "--propagation", "private", sys.executable, program]
+    argv += ["--dir", str(lab.base), "--name", lab.name, "supervise", host.name]
+    if Path("/run/systemd/system").is_dir():
+        unit = ["--quiet", "--collect", "--unit=overlay-lab-" + machine, "--property=Delegate=yes", "--property=KillMode=mixed"]
+        (place / "supervisor.pid").unlink() if (place / "supervisor.pid").exists() else None
+        run(["systemd-run", *unit, "--", *argv])
+    else:
+        with (place / "console.log").open("a") as output:
+            subprocess.Popen(
+                argv, stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True, cwd="/", env=environment()
+            )
+    wait_for("host %s does not start; see %s" % (host.name, place / "console.log"), lambda: leader(lab, host), 30, 0.05)
+
+
+def clean(lab: Lab, host: Host) -> None:
+    """What a host that died may have left: control groups, its end of the cable."""
+    place = lab.host_dir(host.name)
+    for name in ("leader.pid", "supervisor.pid"):
+        with contextlib.suppress(FileNotFoundError):
+            (place / name).unlink()
+    cgroups.leave(place / "cgroups.json")
+    name = "vb-" + lab.machine(host.name)
+    with contextlib.suppress(LabError):
+        # The kernel takes a dead host's network apart a moment later; a second cable of that name would be refused.
+        wait_for("", lambda: not ok(["ip", "link", "show", "dev", name]), 3, 0.05)
+        return
+    run(["ip", "link", "del", "dev", name], check=False)
+
+
+def off(lab: Lab, host: Host) -> None:
+    """Tell the supervisor not to start the host again."""
+    dump(lab.host_dir(host.name) / "wanted.json", "off")
+
+
+def stop(lab: Lab, log: Log, host: Host, seconds: float = 90) -> None:
+    """Shut a host down in order; one that will not is cut."""
+    keeper, first = supervisor(lab, host), leader(lab, host)
+    if keeper and log.act("stop %s" % host.name):
+        off(lab, host)
+        if first:
+            first.kill(POWEROFF)
+        try:
+            wait_for("", lambda: not keeper.alive(), seconds)
+        except LabError:
+            log.act("%s did not stop within %d s: cut" % (host.name, seconds))
+        finish(lab, host)
+
+
+def cut(lab: Lab, log: Log, host: Host) -> None:
+    """The plug is pulled: no process of the host runs another instruction."""
+    if supervisor(lab, host) and log.act("cut %s" % host.name):
+        off(lab, host)
+        first = leader(lab, host)
+        if first:
+            first.kill()
+        finish(lab, host)
+
+
+def finish(lab: Lab, host: Host) -> None:
+    """See a host's last processes off."""
+    for process in (leader(lab, host), supervisor(lab, host)):
+        if process:
+            with contextlib.suppress(LabError):
+                wait_for("", lambda this=process: not this.alive(), 5, 0.05)
+            process.kill()
+            wait_for("process %d of %s does not die" % (process.pid, host.name), lambda this=process: not this.alive(), 10, 0.05)
+    clean(lab, host)
+
+
+def reboot(lab: Lab, log: Log, host: Host) -> None:
+    """The host reboots itself, as its own `reboot` does."""
+    first = leader(lab, host)
+    if not first:
+        raise LabError("host %s is off: start it" % host.name)
+    if log.act("reboot %s" % host.name):
+        first.kill(REBOOT)
+        place = host.name
+        wait_for("host %s does not come back" % place, lambda: (leader(lab, host) or first) != first, 120, 0.05)
+
+
+def inside(first: Process, argv: List[str]) -> List[str]:
+    """A command within a running host."""
+    return ["nsenter", "--target", str(first.pid), "--all", "--wdns=/", "--", *argv] if wdns() else [
+        "nsenter", "--target", str(first.pid), "--all", "--", *argv
+    ]  # fmt: skip
+
+
+def wdns() -> bool:
+    """Does nsenter know how to choose a folder within the namespaces?"""
+    return "--wdns" in run(["nsenter", "--help"], check=False)
+
+
+def state(lab: Lab, host: Host) -> str:
+    """What systemd in the host says of it; off without one."""
+    first = leader(lab, host)
+    if not first or not supervisor(lab, host):
+        return "off"
+    argv = ["nsenter", "--target", str(first.pid), "--all", "systemctl", "is-system-running"]
+    with contextlib.suppress(LabError):
+        return run(argv, check=False, timeout=20).strip() or "starting"
+    return "starting"
+
+
+def answers(address: str) -> bool:
+    """Does its sshd greet?"""
+    try:
+        with socket.create_connection((address, 22), timeout=1) as connection:
+            connection.settimeout(5)
+            return connection.recv(4) == b"SSH-"
+    except OSError:
+        return False
+
+
+def wait(lab: Lab, host: Host, seconds: float) -> None:
+    """Until the host has booted and can be logged in to."""
+    where = "see %s" % (lab.host_dir(host.name) / "console.log")
+    wait_for("sshd of %s (%s) does not answer; %s" % (host.name, host.address, where), lambda: answers(host.address), seconds, 0.2)
+    ready = ("running", "degraded")
+    wait_for("%s does not finish booting; %s" % (host.name, where), lambda: state(lab, host) in ready, seconds, 0.3)
+
+
+def describe(lab: Lab, host: Host) -> Dict[str, Any]:
+    """A host for `status`."""
+    first = leader(lab, host)
+    return {
+        "address": host.address,
+        "release": host.release,
+        "state": state(lab, host),
+        "ssh": answers(host.address),
+        "pid": first.pid if first else None,
+    }
