@@ -12,6 +12,7 @@ import signal
 import socket
 import subprocess
 import sys
+import uuid
 from pathlib import Path
 from typing import Any, Dict, List, Optional
 
@@ -101,6 +102,10 @@ def write_disk(lab: Lab, host: Host, files: Dict[str, str]) -> None:
     key = place / "upper/etc/ssh/ssh_host_ed25519_key"
     if not key.exists():
         make_key(key, "root@" + host.name)
+    # Left to itself systemd takes the machine-id from the virtual machine that the lab may run in: the same on all hosts.
+    machine_id = place / "upper/etc/machine-id"
+    if not machine_id.exists() or not machine_id.read_text().strip():
+        write(machine_id, uuid.uuid4().hex + "\n")
 
 
 def ensure_known_hosts(lab: Lab, log: Log) -> None:
