@@ -8,7 +8,7 @@ import json
 import mmap
 import os
 import re
-from typing import Any, Callable, Iterable
+from typing import Any, Callable, Iterable, Protocol
 
 from ansible_collections.multihost.overlay.plugins.module_utils._docker import DockerClient, DockerError
 from ansible_collections.multihost.overlay.plugins.module_utils._preflight_reader import Reader
@@ -22,7 +22,14 @@ BACKENDS = {b"consul": "consul", b"etcd": "etcd", b"zookeeper": "zk"}
 CHUNK = 1 << 22
 PROXIES = ("HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "http_proxy", "https_proxy", "no_proxy")
 
-ClientFactory = Callable[[], DockerClient]
+
+class Asking(Protocol):
+    """The part of the client that is used here: nothing but GET."""
+
+    def get(self, path: str) -> Any: ...
+
+
+ClientFactory = Callable[[], Asking]
 
 
 def short_timeout_client() -> DockerClient:
@@ -112,7 +119,7 @@ def read_daemon_json(reader: Reader) -> dict[str, Any]:
     return dict(result, config=config) if isinstance(config, dict) else dict(result, error="it is no JSON object")
 
 
-def ask(reader: Reader, client: DockerClient, path: str) -> Any:
+def ask(reader: Reader, client: Asking, path: str) -> Any:
     try:
         return client.get(path)
     except DockerError as exc:

@@ -11,8 +11,8 @@ short_description: Find everything on one host that stands in the way of an over
 version_added: "0.1.0"
 author: multihost.overlay contributors (@multihost)
 description:
-  - Reads kernel, network, identity, packages, listening programs and the Docker engine of a host. Returns all findings at
-    once, each with what was seen and what cures it. C(docs/checks.md) lists them.
+  - Reads kernel, network, identity, packages, listening programs and the Docker engine of a host. Returns all findings
+    at once, each with what was seen and what cures it. C(docs/checks.md) lists them.
   - Changes nothing, and works on bare hosts and on hosts that this collection did not build. A Docker engine that does
     not run is not started by it.
   - Never fails because a host is strange. What cannot be read is a finding.
