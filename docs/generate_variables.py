@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -33,7 +34,8 @@ def row(name: str, option: dict[str, Any]) -> str:
     text = " ".join(description) if isinstance(description, list) else description
     choices = f" One of {', '.join(f'`{choice}`' for choice in option['choices'])}." if "choices" in option else ""
     kind = option["type"] + (f" of {option['elements']}" if "elements" in option else "")
-    return f"| `{name}` | {kind} | {shown(option.get('default'))} | {' '.join(text.split())}{choices} |".replace("V(", "(")
+    text = re.sub(r"[VO]\(([^)]*)\)", r"`\1`", " ".join(text.split()))
+    return f"| `{name}` | {kind} | {shown(option.get('default'))} | {text}{choices} |"
 
 
 def section(path: Path) -> str:
