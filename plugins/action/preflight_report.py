@@ -77,7 +77,5 @@ class ActionModule(ActionBase):
         display = Display()
         for level, line in table(findings):
             display.display(line, color=COLOURS[level])
-        display.display(
-            f"preflight: {summary['hosts']} hosts, {summary['errors']} errors, {summary['warnings']} warnings, "
-            f"{summary['infos']} notes; all of it in {path}"
-        )
+        counts = ", ".join(f"{label} {summary[label]}" for label in ("hosts", "errors", "warnings", "infos"))
+        display.display(f"preflight: {counts}; all of it in {path}")

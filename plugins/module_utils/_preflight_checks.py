@@ -56,7 +56,7 @@ CHECKS: dict[str, Check] = {
         "error",
         "effective user id",
         "processes, listeners and Docker's socket are hidden from other users",
-        "set become: true (the playbooks of this collection do), or log in as root",
+        "set ansible_become: true, or log in as root",
         "design",
     ),
     "systemd_missing": Check(

@@ -24,15 +24,23 @@ Results = Mapping[str, Mapping[str, Any]]
 
 def said(result: Mapping[str, Any]) -> str:
     """What a task that failed said, on one line and not too long."""
-    texts = [str(result.get(key, "")).strip() for key in ("msg", "module_stderr", "module_stdout", "exception")]
-    return re.sub(r"\s+", " ", "; ".join(text for text in texts if text))[:400] or "no message"
+    texts = [str(result.get(key, "")).strip() for key in ("msg", "module_stderr", "module_stdout")]
+    joined = "; ".join(text for text in texts if text).replace("Task failed: ", "", 1)
+    return re.sub(r"\s+", " ", joined)[:400] or "no message"
 
 
 def judge_result(host: str, result: Mapping[str, Any], skip_unreachable: bool) -> list[dict[str, str]]:
     """A host's findings, or the one that says why there are none."""
     if result.get("unreachable"):
         if skip_unreachable:
-            return [found("host_skipped", f"{host} cannot be reached and is left out", said(result))]
+            return [
+                found(
+                    "host_skipped",
+                    f"{host} cannot be reached and is left out",
+                    said(result),
+                    f"run again with --limit {host} once it is back",
+                )
+            ]
         return [found("host_unreachable", f"{host} cannot be reached", said(result))]
     if "findings" in result:
         return list(result["findings"])
