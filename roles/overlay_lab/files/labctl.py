@@ -7,6 +7,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Callable, Dict, List
@@ -28,6 +29,9 @@ def up(options: argparse.Namespace, log: Log) -> Dict[str, Any]:
     """Bring the lab to what is wanted; every step looks first, so a run that died is mended by the next."""
     wanted = read_spec(options.spec)
     machine.ensure_tools(log, bool(wanted.pop("install_tools", True)))
+    if log.check and machine.missing_packages():
+        log.act("make the lab with them")
+        return {}
     seconds = float(wanted.pop("timeout", 180))
     wanted["mirror"] = machine.check_mirror(wanted.get("mirror", ""))
     wanted["nameservers"] = wanted.get("nameservers") or machine.name_servers()
@@ -40,7 +44,7 @@ def up(options: argparse.Namespace, log: Log) -> Dict[str, Any]:
             dump(lab.dir / "lab.json", wanted)
         machine.ensure_modules()
         network.ensure_bridge(lab, log)
-        network.ensure_forwarding(lab, log)
+        network.ensure_sysctls(lab, log)
         network.ensure_nat(lab, log)
         cache.ensure_cache(lab, log)
         for release in sorted({item.release for item in lab.hosts}):
@@ -67,7 +71,7 @@ def check_changes(lab: Lab) -> None:
     gone = sorted({item.name for item in before.hosts} - {item.name for item in lab.hosts})
     if gone:
         raise LabError(
-            "lab %s has hosts that are not in the inventory: %s. Put them back, or take the lab down (playbooks/lab_down.yml)"
+            "lab %s has hosts that are not in the inventory: %s. Put them back or take it down (playbooks/lab_down.yml)"
             % (lab.name, ", ".join(gone))
         )
 
@@ -89,7 +93,7 @@ def down(options: argparse.Namespace, log: Log) -> Dict[str, Any]:
             each(lab.hosts, lambda item: host.cut(lab, log, item))
             cache.stop_cache(lab, log)
         network.remove_network(lab, log)
-        network.restore_forwarding(lab, log)
+        network.restore_sysctls(lab, log)
         if lab.exists and log.act("remove %s" % lab.dir):
             image.remove_tree(lab.dir)
         if options.remove_images:
@@ -110,14 +114,14 @@ def on_hosts(action: Callable[[Lab, Log, Host], None]) -> Callable[[argparse.Nam
     return command
 
 
-def wait(options: argparse.Namespace, log: Log) -> Dict[str, Any]:
+def wait(options: argparse.Namespace, _log: Log) -> Dict[str, Any]:
     """Wait until hosts can be used."""
     lab = Lab(options.dir, options.name)
     each(lab.pick(options.hosts), lambda item: host.wait(lab, item, options.timeout))
     return {}
 
 
-def status(options: argparse.Namespace, log: Log) -> Dict[str, Any]:
+def status(options: argparse.Namespace, _log: Log) -> Dict[str, Any]:
     """What is there."""
     lab = Lab(options.dir, options.name)
     hosts = {item.name: host.describe(lab, item) for item in lab.pick(options.hosts)}
@@ -141,24 +145,23 @@ def heal(options: argparse.Namespace, log: Log) -> Dict[str, Any]:
     return {"cuts": network.cuts(lab)}
 
 
-def execute(options: argparse.Namespace, log: Log) -> Dict[str, Any]:
-    """Become a command within a host (no ssh in between: it also works when the host's network does not)."""
+def execute(options: argparse.Namespace, _log: Log) -> Dict[str, Any]:
+    """Run a command within a host; without ssh, so it works when the host's network does not."""
     lab = Lab(options.dir, options.name)
     [item] = lab.pick([options.host])
     first = host.leader(lab, item)
     if not first:
         raise LabError("host %s is off: start it" % item.name)
-    argv = host.inside(first, options.argv)
-    os.execvp(argv[0], argv)
+    sys.exit(subprocess.call(host.inside(first, options.argv)))
 
 
-def serve_cache(options: argparse.Namespace, log: Log) -> Dict[str, Any]:
+def serve_cache(options: argparse.Namespace, _log: Log) -> Dict[str, Any]:
     """Be the package cache."""
     cache.serve(Lab(options.dir, options.name))
     return {}
 
 
-def supervise(options: argparse.Namespace, log: Log) -> Dict[str, Any]:
+def supervise(options: argparse.Namespace, _log: Log) -> Dict[str, Any]:
     """Be a host's supervisor."""
     lab = Lab(options.dir, options.name)
     [item] = lab.pick(options.hosts)
@@ -185,7 +188,9 @@ COMMANDS: Dict[str, Callable[[argparse.Namespace, Log], Dict[str, Any]]] = {
 def parser() -> argparse.ArgumentParser:
     """The command line."""
     top = argparse.ArgumentParser(description=__doc__)
-    top.add_argument("--dir", default="/var/lib/multihost-overlay-lab", help="where labs, images and the package cache lie")
+    top.add_argument(
+        "--dir", default="/var/lib/multihost-overlay-lab", help="where labs, images and the package cache lie"
+    )
     top.add_argument("--name", default="lab", help="the lab's name")
     top.add_argument("--check", action="store_true", help="say what would be done")
     commands = top.add_subparsers(dest="command", required=True)
@@ -214,11 +219,17 @@ def main() -> int:
     options = parser().parse_args()
     log = Log(options.check)
     try:
+        if not sys.platform.startswith("linux"):
+            raise LabError("the lab needs Linux on this machine")
         if os.geteuid() != 0:
             raise LabError("the lab needs root on this machine (bridge, NAT, systemd-nspawn): run this as root")
         result = COMMANDS[options.command](options, log)
     except LabError as exc:
-        print(json.dumps({"failed": True, "changed": bool(log.actions), "actions": log.actions, "msg": str(exc)}, indent=1))
+        print(
+            json.dumps(
+                {"failed": True, "changed": bool(log.actions), "actions": log.actions, "msg": str(exc)}, indent=1
+            )
+        )
         return 1
     print(json.dumps({"changed": bool(log.actions), "actions": log.actions, **result}, indent=1))
     return 0

@@ -12,7 +12,7 @@ import signal
 import subprocess
 import time
 from pathlib import Path
-from typing import Any, Callable, Dict, Iterator, List, NamedTuple, Optional, Sequence
+from typing import IO, Any, Callable, Dict, Iterator, List, NamedTuple, Optional, Sequence
 
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
@@ -39,11 +39,19 @@ def environment(**extra: str) -> Dict[str, str]:
     return {**os.environ, "PATH": os.environ.get("PATH", "") + ":" + PATH, "LC_ALL": "C", **extra}
 
 
-def run(argv: Sequence[str], check: bool = True, stdin: Optional[str] = None, timeout: float = 120, **extra: str) -> str:
+def run(
+    argv: Sequence[str], check: bool = True, stdin: Optional[str] = None, timeout: float = 120, **extra: str
+) -> str:
     """Run a command and return its output; a failure names the command and its last words."""
     try:
         done = subprocess.run(
-            list(argv), input=stdin, capture_output=True, text=True, timeout=timeout, env=environment(**extra), check=False
+            list(argv),
+            input=stdin,
+            capture_output=True,
+            text=True,
+            timeout=timeout,
+            env=environment(**extra),
+            check=False,
         )
     except FileNotFoundError as exc:
         raise LabError("%s is missing on this machine: install it" % argv[0]) from exc
@@ -53,6 +61,19 @@ def run(argv: Sequence[str], check: bool = True, stdin: Optional[str] = None, ti
         words = (done.stderr.strip() or done.stdout.strip())[-1500:]
         raise LabError("%r failed with status %d: %s" % (" ".join(argv), done.returncode, words))
     return done.stdout
+
+
+def spawn(argv: Sequence[str], output: IO[str], **extra: str) -> None:
+    """Start a process that outlives us and holds nothing of ours."""
+    subprocess.Popen(
+        list(argv),
+        stdin=subprocess.DEVNULL,
+        stdout=output,
+        stderr=output,
+        start_new_session=True,
+        cwd="/",
+        env=environment(**extra),
+    )
 
 
 def ok(argv: Sequence[str], timeout: float = 30) -> bool:
@@ -148,6 +169,10 @@ class Process(NamedTuple):
         """Is it still there?"""
         return Process.of(self.pid) == self
 
+    def dead(self) -> bool:
+        """Is it gone?"""
+        return not self.alive()
+
     def kill(self, number: int = signal.SIGKILL) -> None:
         """Send it a signal, if it is still there."""
         with contextlib.suppress(ProcessLookupError):
@@ -158,10 +183,10 @@ class Process(NamedTuple):
         """SIGTERM, and SIGKILL if that does not help in time."""
         self.kill(signal.SIGTERM)
         with contextlib.suppress(LabError):
-            wait_for("", lambda: not self.alive(), seconds, 0.05)
+            wait_for("", self.dead, seconds, 0.05)
             return
         self.kill()
-        wait_for("process %d does not die" % self.pid, lambda: not self.alive(), seconds, 0.05)
+        wait_for("process %d does not die" % self.pid, self.dead, seconds, 0.05)
 
 
 def stat(pid: int) -> Optional[List[str]]:

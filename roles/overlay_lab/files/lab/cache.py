@@ -7,20 +7,19 @@ from __future__ import annotations
 import hashlib
 import http.server
 import ipaddress
-import json
 import os
 import shutil
-import subprocess
 import sys
 import time
 import urllib.error
 import urllib.request
 from email.utils import formatdate, parsedate_to_datetime
 from pathlib import Path
-from typing import Any, Dict, Optional
+from typing import Any, Dict
 from urllib.parse import urlsplit
 
-from .base import Process, dump, locked, wait_for, Log, environment
+from .base import Log, Process, dump, locked, spawn, wait_for
+from .machine import apt_proxy
 from .spec import Lab
 
 PORT = 3142
@@ -36,7 +35,7 @@ class Store:
         self.directory = directory
 
     def get(self, url: str) -> Path:
-        """The file of a URL; its headers lie beside it."""
+        """The file of a URL; its name lies beside it."""
         digest = hashlib.sha256(url.encode()).hexdigest()
         path = self.directory / digest[:2] / digest
         with locked(path.with_suffix(".lock")):
@@ -65,22 +64,24 @@ class Store:
     @staticmethod
     def download(url: str, path: Path) -> None:
         """One request; the same content keeps its time, so that apt need not fetch it again."""
+        print("fetch %s" % url, flush=True)
         temporary = path.with_suffix(".part")
         with urllib.request.urlopen(url, timeout=60) as answer, temporary.open("wb") as stream:
             shutil.copyfileobj(answer, stream, 1 << 18)
             expected = answer.headers.get("Content-Length")
-            headers = {"url": url, "modified": answer.headers.get("Last-Modified")}
+            modified = answer.headers.get("Last-Modified")
         if expected and temporary.stat().st_size != int(expected):
             raise OSError("%s: only %d of %s bytes came" % (url, temporary.stat().st_size, expected))
         if path.exists() and digest_of(path) == digest_of(temporary):
             temporary.unlink()
         else:
             os.replace(str(temporary), str(path))
-            if headers["modified"]:
-                when = parsedate_to_datetime(headers["modified"]).timestamp()
+            if modified:
+                when = parsedate_to_datetime(modified).timestamp()
                 os.utime(str(path), (when, when))
-        path.with_suffix(".json").unlink() if path.with_suffix(".json").exists() else None
-        dump(path.with_suffix(".json"), headers)
+        dump(path.with_suffix(".json"), {"url": url})
+        # When it was asked for last.
+        os.utime(str(path.with_suffix(".json")))
 
 
 def digest_of(path: Path) -> str:
@@ -97,7 +98,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
     store: Store
     network: ipaddress.IPv4Network
 
-    def do_GET(self) -> None:  # noqa: N802
+    def do_GET(self) -> None:
         """Answer from the store."""
         if ipaddress.IPv4Address(self.client_address[0]) not in self.network:
             return self.refuse(403, "for hosts of the lab only")
@@ -111,7 +112,9 @@ class Handler(http.server.BaseHTTPRequestHandler):
             return self.refuse(502, "%s: %s" % (type(exc).__name__, exc))
         return self.answer(path)
 
-    do_HEAD = do_GET  # noqa: N815
+    def do_HEAD(self) -> None:
+        """The same, without a body."""
+        self.do_GET()
 
     def answer(self, path: Path) -> None:
         """A file, or the news that the client has it already."""
@@ -142,7 +145,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
 
 
 def serve(lab: Lab) -> None:
-    """Serve until the process is ended."""
+    """Serve until the process is ended; it notes itself, so that a kill of its starter leaves no unknown process."""
+    dump(pid_file(lab), list(Process.of(os.getpid()) or ()))
     handler = type("LabHandler", (Handler,), {"store": Store(lab.cache), "network": lab.network})
     server = http.server.ThreadingHTTPServer((lab.gateway, PORT), handler)
     server.daemon_threads = True
@@ -184,22 +188,12 @@ def ensure_cache(lab: Lab, log: Log) -> None:
     wait_for("the package cache does not answer; see %s" % (lab.dir / "cache.log"), lambda: answers(lab), 20)
 
 
-def start(lab: Lab) -> Optional[Process]:
+def start(lab: Lab) -> None:
     """Start the proxy as a process of its own."""
     program = str(Path(__file__).resolve().parent.parent / "labctl.py")
     argv = [sys.executable, program, "--dir", str(lab.base), "--name", lab.name, "serve-cache"]
     with (lab.dir / "cache.log").open("a") as output:
-        child = subprocess.Popen(
-            argv, stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True, cwd="/", env=environment()
-        )
-    process = Process.of(child.pid)
-    write_pid(pid_file(lab), process)
-    return process
-
-
-def write_pid(path: Path, process: Optional[Process]) -> None:
-    """Note a process."""
-    dump(path, list(process) if process else [])
+        spawn(argv, output, **apt_proxy())
 
 
 def stop_cache(lab: Lab, log: Log) -> None:
@@ -213,8 +207,3 @@ def statistics(lab: Lab) -> Dict[str, Any]:
     """How much there is."""
     files = [path for path in lab.cache.glob("*/*") if not path.suffix]
     return {"files": len(files), "bytes": sum(path.stat().st_size for path in files), "url": url(lab)}
-
-
-def urls(lab: Lab) -> Dict[str, str]:
-    """Which file belongs to which URL (to look at; nothing reads it)."""
-    return {json.loads(path.read_text())["url"]: path.stem for path in lab.cache.glob("*/*.json")}

@@ -5,7 +5,9 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
+import signal
 from pathlib import Path
 from typing import List, Tuple
 
@@ -68,18 +70,21 @@ def delegate(path: Path) -> None:
 
 
 def leave(record: Path) -> None:
-    """Remove a dead host's groups with all that it made below them."""
+    """Remove a host's groups, what it made below, and who is still in there (its supervisor may have died first)."""
     for path in (Path(text) for text in load(record, [])):
         if path.is_dir() and path.name.startswith("overlay-lab-"):
-            with contextlib.suppress(Exception):
-                wait_for("", lambda place=path: remove(place), 5, 0.1)
+            what = "%s cannot be removed: a process in it does not die" % path
+            wait_for(what, functools.partial(empty, path), 15, 0.05)
     with contextlib.suppress(FileNotFoundError):
         record.unlink()
 
 
-def remove(path: Path) -> bool:
-    """Remove a group from below."""
+def empty(path: Path) -> bool:
+    """Kill who is in a group, and remove it from below."""
     for place, _directories, _files in os.walk(str(path), topdown=False):
+        with contextlib.suppress(OSError):
+            for text in Path(place, "cgroup.procs").read_text().split():
+                os.kill(int(text), signal.SIGKILL)
         with contextlib.suppress(OSError):
             os.rmdir(place)
     return not path.exists()

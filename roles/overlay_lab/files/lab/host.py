@@ -10,14 +10,13 @@ import json
 import os
 import signal
 import socket
-import subprocess
 import sys
 import uuid
 from pathlib import Path
 from typing import Any, Dict, List, Optional
 
 from . import cache, cgroups, image
-from .base import LabError, Log, Process, dump, environment, load, ok, run, wait_for, write
+from .base import LabError, Log, Process, dump, load, ok, run, spawn, wait_for, write
 from .spec import Host, Lab
 
 # What systemd takes as: power off, reboot.
@@ -88,7 +87,6 @@ def write_disk(lab: Lab, host: Host, files: Dict[str, str]) -> None:
     for name in ("upper", "work", "root", "docker"):
         (place / name).mkdir(parents=True, exist_ok=True)
     os.chmod(str(place), 0o700)
-    os.chmod(str(place / "docker"), 0o711)
     for name, text in files.items():
         if name == "etc/resolv.conf":
             write(place / "upper" / name, text)
@@ -102,7 +100,7 @@ def write_disk(lab: Lab, host: Host, files: Dict[str, str]) -> None:
     key = place / "upper/etc/ssh/ssh_host_ed25519_key"
     if not key.exists():
         make_key(key, "root@" + host.name)
-    # Left to itself systemd takes the machine-id from the virtual machine that the lab may run in: the same on all hosts.
+    # Left alone, systemd takes the machine-id from the virtual machine that the lab may run in: the same on all.
     machine_id = place / "upper/etc/machine-id"
     if not machine_id.exists() or not machine_id.read_text().strip():
         write(machine_id, uuid.uuid4().hex + "\n")
@@ -135,31 +133,35 @@ def start(lab: Lab, log: Log, host: Host) -> None:
     if supervisor(lab, host) or not log.act("start %s" % host.name):
         return
     place = lab.host_dir(host.name)
-    clean(lab, host)
+    if not Path(load(place / "host.json")["image"]).is_dir():
+        raise LabError(
+            "the image of host %s is gone: take the lab down (playbooks/lab_down.yml) and up again" % host.name
+        )
+    finish(lab, host)
     dump(place / "wanted.json", "on")
     machine = lab.machine(host.name)
     program = str(Path(__file__).resolve().parent.parent / "labctl.py")
     argv = ["unshare", "--mount", "--propagation", "private", sys.executable, program]
     argv += ["--dir", str(lab.base), "--name", lab.name, "supervise", host.name]
     if Path("/run/systemd/system").is_dir():
-        unit = ["--quiet", "--collect", "--unit=overlay-lab-" + machine, "--property=Delegate=yes", "--property=KillMode=mixed"]
-        (place / "supervisor.pid").unlink() if (place / "supervisor.pid").exists() else None
+        # There the machine's systemd cares for the control groups, and takes back what is left of a unit that failed.
+        console = "append:%s" % (place / "console.log")
+        properties = ["Delegate=yes", "KillMode=mixed", "StandardOutput=" + console, "StandardError=" + console]
+        unit = ["--quiet", "--collect", "--unit=overlay-lab-" + machine, *("--property=" + item for item in properties)]
         run(["systemd-run", *unit, "--", *argv])
     else:
         with (place / "console.log").open("a") as output:
-            subprocess.Popen(
-                argv, stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True, cwd="/", env=environment()
-            )
+            spawn(argv, output)
     wait_for("host %s does not start; see %s" % (host.name, place / "console.log"), lambda: leader(lab, host), 30, 0.05)
 
 
 def clean(lab: Lab, host: Host) -> None:
-    """What a host that died may have left: control groups, its end of the cable."""
+    """What a host that died may have left: processes in its control groups, these, its end of the cable."""
     place = lab.host_dir(host.name)
+    cgroups.leave(place / "cgroups.json")
     for name in ("leader.pid", "supervisor.pid"):
         with contextlib.suppress(FileNotFoundError):
             (place / name).unlink()
-    cgroups.leave(place / "cgroups.json")
     name = "vb-" + lab.machine(host.name)
     with contextlib.suppress(LabError):
         # The kernel takes a dead host's network apart a moment later; a second cable of that name would be refused.
@@ -175,36 +177,36 @@ def off(lab: Lab, host: Host) -> None:
 
 def stop(lab: Lab, log: Log, host: Host, seconds: float = 90) -> None:
     """Shut a host down in order; one that will not is cut."""
-    keeper, first = supervisor(lab, host), leader(lab, host)
-    if keeper and log.act("stop %s" % host.name):
+    first = leader(lab, host)
+    if is_on(lab, host) and log.act("stop %s" % host.name):
         off(lab, host)
         if first:
             first.kill(POWEROFF)
-        try:
-            wait_for("", lambda: not keeper.alive(), seconds)
-        except LabError:
-            log.act("%s did not stop within %d s: cut" % (host.name, seconds))
+            try:
+                wait_for("", lambda: not first.alive(), seconds)
+            except LabError:
+                log.act("%s did not stop within %d s: cut" % (host.name, seconds))
         finish(lab, host)
 
 
 def cut(lab: Lab, log: Log, host: Host) -> None:
     """The plug is pulled: no process of the host runs another instruction."""
-    if supervisor(lab, host) and log.act("cut %s" % host.name):
+    if is_on(lab, host) and log.act("cut %s" % host.name):
         off(lab, host)
-        first = leader(lab, host)
-        if first:
-            first.kill()
         finish(lab, host)
 
 
+def is_on(lab: Lab, host: Host) -> bool:
+    """Is anything of the host alive? (Its supervisor may have been killed, and a boot may not be at its PID 1 yet.)"""
+    return bool(supervisor(lab, host) or leader(lab, host))
+
+
 def finish(lab: Lab, host: Host) -> None:
-    """See a host's last processes off."""
+    """Kill what is left of a host, the host first: its supervisor then sees that it is to end."""
     for process in (leader(lab, host), supervisor(lab, host)):
         if process:
-            with contextlib.suppress(LabError):
-                wait_for("", lambda this=process: not this.alive(), 5, 0.05)
             process.kill()
-            wait_for("process %d of %s does not die" % (process.pid, host.name), lambda this=process: not this.alive(), 10, 0.05)
+            wait_for("process %d of %s does not die" % (process.pid, host.name), process.dead, 10, 0.02)
     clean(lab, host)
 
 
@@ -221,24 +223,18 @@ def reboot(lab: Lab, log: Log, host: Host) -> None:
 
 def inside(first: Process, argv: List[str]) -> List[str]:
     """A command within a running host."""
-    return ["nsenter", "--target", str(first.pid), "--all", "--wdns=/", "--", *argv] if wdns() else [
-        "nsenter", "--target", str(first.pid), "--all", "--", *argv
-    ]  # fmt: skip
-
-
-def wdns() -> bool:
-    """Does nsenter know how to choose a folder within the namespaces?"""
-    return "--wdns" in run(["nsenter", "--help"], check=False)
+    return ["nsenter", "--target", str(first.pid), "--all", "--", *argv]
 
 
 def state(lab: Lab, host: Host) -> str:
-    """What systemd in the host says of it; off without one."""
+    """What systemd in the host says of it."""
     first = leader(lab, host)
-    if not first or not supervisor(lab, host):
-        return "off"
-    argv = ["nsenter", "--target", str(first.pid), "--all", "systemctl", "is-system-running"]
+    if not first:
+        return "starting" if supervisor(lab, host) else "off"
+    if not supervisor(lab, host):
+        return "unsupervised"
     with contextlib.suppress(LabError):
-        return run(argv, check=False, timeout=20).strip() or "starting"
+        return run(inside(first, ["systemctl", "is-system-running"]), check=False, timeout=20).strip() or "starting"
     return "starting"
 
 
@@ -255,7 +251,8 @@ def answers(address: str) -> bool:
 def wait(lab: Lab, host: Host, seconds: float) -> None:
     """Until the host has booted and can be logged in to."""
     where = "see %s" % (lab.host_dir(host.name) / "console.log")
-    wait_for("sshd of %s (%s) does not answer; %s" % (host.name, host.address, where), lambda: answers(host.address), seconds, 0.2)
+    what = "sshd of %s (%s) does not answer; %s" % (host.name, host.address, where)
+    wait_for(what, lambda: answers(host.address), seconds, 0.2)
     ready = ("running", "degraded")
     wait_for("%s does not finish booting; %s" % (host.name, where), lambda: state(lab, host) in ready, seconds, 0.3)
 

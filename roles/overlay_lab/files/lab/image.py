@@ -21,9 +21,9 @@ from .machine import KEYRING, apt_dates
 from .spec import Lab
 
 PACKAGES = (
-    "systemd", "systemd-sysv", "dbus", "python3", "python3-apt", "openssh-server", "iproute2", "iptables", "procps", "kmod",
-    "ca-certificates", "udev", "iputils-ping", "nftables",
-)  # fmt: skip
+    *("systemd", "systemd-sysv", "dbus", "udev", "kmod", "procps", "python3", "python3-apt", "openssh-server"),
+    *("ca-certificates", "iproute2", "iptables", "iputils-ping", "nftables"),
+)
 # nspawn leaves the controllers of cgroup v1 read-only, and Docker has to write there.
 WRITABLE = """#!/bin/sh
 while read -r _ place kind _; do
@@ -68,7 +68,7 @@ def path_of(lab: Lab, release: str) -> Path:
 
 
 def ensure_image(lab: Lab, log: Log, release: str) -> Path:
-    """The image, built if it is not there. It appears under its name when it is complete, so a kill leaves none by half."""
+    """The image, built if it is not there; it gets its name when it is complete, so a kill leaves none by half."""
     path = path_of(lab, release)
     if path.is_dir() or not log.act("build the image of %s" % release):
         return path
@@ -110,7 +110,12 @@ def contained(argv: List[str], log: Path, env: dict) -> None:
     inner = ["unshare", "--mount", "--propagation", "private", "--pid", "--fork", "--kill-child", "--mount-proc", *argv]
     with log.open("a") as output:
         code = subprocess.call(
-            inner, stdin=subprocess.DEVNULL, stdout=output, stderr=output, env=environment(**env), preexec_fn=die_with_parent
+            inner,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            env=environment(**env),
+            preexec_fn=die_with_parent,
         )
     if code:
         words = "\n".join(log.read_text(errors="replace").splitlines()[-12:])

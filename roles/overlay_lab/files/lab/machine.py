@@ -8,7 +8,7 @@ import ipaddress
 import os
 import shutil
 from pathlib import Path
-from typing import List
+from typing import Dict, List
 from urllib.parse import urlsplit
 
 from .base import PATH, LabError, Log, ok, run
@@ -64,14 +64,35 @@ def ensure_modules() -> None:
 
 def default_mirror() -> str:
     """The mirror of Debian's main archive that this machine's own apt uses."""
-    lines = run(["apt-get", "indextargets", "--format", "$(CREATED_BY)|$(COMPONENT)|$(RELEASE)|$(REPO_URI)"], check=False)
+    if not shutil.which("apt-get", path=PATH):
+        raise LabError("this machine has no apt to learn a mirror from: set overlay_lab_mirror to a Debian mirror")
+    fields = "$(CREATED_BY)|$(COMPONENT)|$(RELEASE)|$(REPO_URI)"
+    lines = run(["apt-get", "indextargets", "--format", fields], check=False)
     found = [line.split("|") for line in lines.splitlines()]
     for created_by, component, release, uri in (entry for entry in found if len(entry) == 4):
         main = created_by == "Packages" and component == "main"
         # A suite with a dash or a slash is no release (NAME-updates, NAME-security) but a part of one.
-        if main and release.isalpha() and urlsplit(uri).path.rstrip("/").endswith("/debian"):
+        uri = first_of_list(uri)
+        if main and release.isalpha() and "debian" in urlsplit(uri).path.split("/"):
             return uri.rstrip("/")
     raise LabError("this machine's apt has no Debian main archive: set overlay_lab_mirror to the URL of a mirror")
+
+
+def first_of_list(uri: str) -> str:
+    """Cloud images of Debian name a file with mirrors instead of one."""
+    if not uri.startswith("mirror+file:"):
+        return uri
+    path = Path("/" + uri.partition(":")[2].strip("/"))
+    words = path.read_text().split() if path.exists() else []
+    return words[0] if words else ""
+
+
+def apt_proxy() -> Dict[str, str]:
+    """The proxy that this machine's apt needs to reach its mirror, as a variable for other programs."""
+    if not shutil.which("apt-config", path=PATH):
+        return {}
+    lines = run(["apt-config", "dump", "--no-empty", "--format", "%v%n", "Acquire::http::Proxy"], check=False).split()
+    return {"http_proxy": lines[0]} if lines and lines[0] != "DIRECT" else {}
 
 
 def check_mirror(text: str) -> str:
@@ -102,7 +123,7 @@ def reachable_from_hosts(text: str) -> bool:
 
 
 def apt_dates() -> List[str]:
-    """Does this machine's apt accept an archive's dates as they are (a snapshot, a skewed clock)? Its hosts then do too."""
+    """If this machine's apt takes an archive's dates as they are (a snapshot, a skewed clock), its hosts do too."""
     names = ("Acquire::Check-Valid-Until", "Acquire::Check-Date")
     lines = run(["apt-config", "dump", "--no-empty", *names], check=False).splitlines()
     return [line for line in lines if line.split(" ")[0] in names]

@@ -4,7 +4,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import ipaddress
 import json
 from pathlib import Path
@@ -13,7 +12,8 @@ from typing import Any, Dict, List, Optional
 from .base import LabError, Log, dump, load, locked, ok, run
 from .spec import Host, Lab
 
-FORWARD = Path("/proc/sys/net/ipv4/ip_forward")
+# Each systemd and each engine takes some of the inotify instances that root has; 128 are enough for a few hosts only.
+SYSCTLS = {"net.ipv4.ip_forward": 1, "fs.inotify.max_user_instances": 8192}
 
 
 def table(lab: Lab) -> str:
@@ -54,27 +54,42 @@ def ensure_bridge(lab: Lab, log: Log) -> None:
     if state is None and log.act("create bridge %s %s" % (lab.bridge, wanted)):
         run(["ip", "link", "add", lab.bridge, "type", "bridge", "forward_delay", "0"])
     state = link(lab.bridge) or {}
-    have = ["%s/%d" % (item["local"], item["prefixlen"]) for item in state.get("addr_info", []) if item["family"] == "inet"]
+    have = [
+        "%s/%d" % (item["local"], item["prefixlen"]) for item in state.get("addr_info", []) if item["family"] == "inet"
+    ]
     if state and (have != [wanted] or "UP" not in state["flags"]) and log.act("address bridge %s" % lab.bridge):
         run(["ip", "-4", "addr", "flush", "dev", lab.bridge])
         run(["ip", "addr", "add", wanted, "dev", lab.bridge])
         run(["ip", "link", "set", lab.bridge, "up"])
 
 
-def ensure_forwarding(lab: Lab, log: Log) -> None:
-    """Turn forwarding on, after noting what it was and who needs it."""
+def ensure_sysctls(lab: Lab, log: Log) -> None:
+    """Set what the lab needs of this machine, after noting what it was and who needs it."""
     with locked(lab.base / "machine.lock"):
-        record = load(lab.base / "machine.json", {"labs": []})
-        if not record["labs"]:
-            record["ip_forward"] = FORWARD.read_text().strip()
-        if lab.name not in record["labs"] and not log.check:
-            dump(lab.base / "machine.json", {**record, "labs": sorted([*record["labs"], lab.name])})
-        if FORWARD.read_text().strip() != "1" and log.act("set net.ipv4.ip_forward=1"):
-            FORWARD.write_text("1\n")
+        record = load(lab.base / "machine.json", {"labs": [], "prior": {}})
+        for name, value in SYSCTLS.items():
+            before = int(sysctl(name).read_text())
+            if not record["labs"]:
+                record["prior"][name] = before
+            if before < value and log.act("set %s=%d" % (name, value)):
+                note(lab, record)
+                sysctl(name).write_text("%d\n" % value)
+        if not log.check:
+            note(lab, record)
 
 
-def restore_forwarding(lab: Lab, log: Log) -> None:
-    """The last lab that goes gives the machine its setting back."""
+def sysctl(name: str) -> Path:
+    """Where the kernel keeps it."""
+    return Path("/proc/sys", *name.split("."))
+
+
+def note(lab: Lab, record: Dict[str, Any]) -> None:
+    """Write the record, with this lab among those that need the settings."""
+    dump(lab.base / "machine.json", {**record, "labs": sorted({*record["labs"], lab.name})})
+
+
+def restore_sysctls(lab: Lab, log: Log) -> None:
+    """The last lab that goes gives the machine its settings back."""
     with locked(lab.base / "machine.lock"):
         record = load(lab.base / "machine.json")
         if not record or lab.name not in record["labs"] or log.check:
@@ -83,9 +98,10 @@ def restore_forwarding(lab: Lab, log: Log) -> None:
         if labs:
             dump(lab.base / "machine.json", {**record, "labs": labs})
             return
-        if FORWARD.read_text().strip() != record["ip_forward"]:
-            log.act("restore net.ipv4.ip_forward=%s" % record["ip_forward"])
-            FORWARD.write_text(record["ip_forward"] + "\n")
+        for name, value in record["prior"].items():
+            if int(sysctl(name).read_text()) != value:
+                log.act("restore %s=%d" % (name, value))
+                sysctl(name).write_text("%d\n" % value)
         (lab.base / "machine.json").unlink()
 
 
@@ -94,9 +110,12 @@ def ensure_nat(lab: Lab, log: Log) -> None:
     rule = 'ip saddr %s ip daddr != %s oifname != "%s" masquerade' % (lab.network, lab.network, lab.bridge)
     text = run(["nft", "list", "table", "ip", table(lab)], check=False)
     if rule not in text and log.act("NAT for %s" % lab.network):
-        chain = "chain postrouting { type nat hook postrouting priority srcnat; policy accept; %s comment \"%s\"; };"
+        chain = 'chain postrouting { type nat hook postrouting priority srcnat; policy accept; %s comment "%s"; };'
         body = chain % (rule, comment(lab))
-        run(["nft", "-f", "-"], stdin="table ip {0}\ndelete table ip {0}\ntable ip {0} {{ {1} }}\n".format(table(lab), body))
+        run(
+            ["nft", "-f", "-"],
+            stdin="table ip {0}\ndelete table ip {0}\ntable ip {0} {{ {1} }}\n".format(table(lab), body),
+        )
     for tool in forward_tools():
         for rule_argv in forward_rules(lab):
             if not ok([tool, "-w", "-C", "FORWARD", *rule_argv]) and log.act("%s: let %s pass" % (tool, lab.bridge)):
@@ -110,14 +129,18 @@ def forward_rules(lab: Lab) -> List[List[str]]:
 
 
 def forward_tools() -> List[str]:
-    """The iptables flavours whose FORWARD chain holds anything; asking the unused legacy one would create its tables."""
+    """The iptables flavours whose FORWARD chain holds anything; asking an unused legacy one would make its tables."""
     found = []
     legacy = Path("/proc/net/ip_tables_names")
     if legacy.exists() and "filter" in legacy.read_text().split():
         found.append("iptables-legacy")
     if ok(["nft", "list", "chain", "ip", "filter", "FORWARD"]):
         found.append("iptables-nft")
-    return [tool for tool in found if run([tool, "-w", "-S", "FORWARD"], check=False).strip() not in ("", "-P FORWARD ACCEPT")]
+    return [
+        tool
+        for tool in found
+        if run([tool, "-w", "-S", "FORWARD"], check=False).strip() not in ("", "-P FORWARD ACCEPT")
+    ]
 
 
 def remove_network(lab: Lab, log: Log) -> None:
@@ -127,7 +150,9 @@ def remove_network(lab: Lab, log: Log) -> None:
             while ok([tool, "-w", "-C", "FORWARD", *rule_argv]) and log.act("%s: remove our rule" % tool):
                 run([tool, "-w", "-D", "FORWARD", *rule_argv])
     for family in ("ip", "bridge"):
-        if ok(["nft", "list", "table", family, table(lab)]) and log.act("remove nft table %s %s" % (family, table(lab))):
+        if ok(["nft", "list", "table", family, table(lab)]) and log.act(
+            "remove nft table %s %s" % (family, table(lab))
+        ):
             run(["nft", "delete", "table", family, table(lab)])
     if link(lab.bridge) and log.act("remove bridge %s" % lab.bridge):
         run(["ip", "link", "del", lab.bridge])
@@ -158,7 +183,9 @@ def cut_rules(cut: Dict[str, Any]) -> List[str]:
         match = " meta l4proto %s" % cut["proto"]
         if cut.get("port"):
             match = " %s dport %d" % (cut["proto"], cut["port"])
-    rules = ["ether type ip ip saddr %s ip daddr %s%s counter drop" % (source, target, match) for source, target in ways]
+    rules = [
+        "ether type ip ip saddr %s ip daddr %s%s counter drop" % (source, target, match) for source, target in ways
+    ]
     if not match:
         rules += ["ether type arp arp saddr ip %s arp daddr ip %s counter drop" % pair for pair in ways]
     return rules
@@ -189,9 +216,3 @@ def healed(cut: Dict[str, Any], names: Any) -> bool:
     """Does healing these hosts end this cut?"""
     ends = {cut["from"], cut["to"]}
     return bool(ends & names) if len(names) == 1 else ends <= names
-
-
-def forget_cuts(lab: Lab) -> None:
-    """A lab that goes takes its cuts along."""
-    with contextlib.suppress(FileNotFoundError):
-        (lab.dir / "cuts.json").unlink()

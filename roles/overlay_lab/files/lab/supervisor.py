@@ -1,6 +1,6 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The process beside each running host: it holds the host's mounts, runs systemd-nspawn and starts it again after a reboot."""
+"""The process beside a running host: it holds its mounts, runs systemd-nspawn, and starts it again after a reboot."""
 
 from __future__ import annotations
 
@@ -26,7 +26,12 @@ def argv(lab: Lab, host: Host) -> List[str]:
     command = ["systemd-nspawn", "--quiet", "--boot", "--settings=no", "--directory=" + str(place / "root")]
     command += ["--machine=" + lab.machine(host.name), "--hostname=" + host.name, "--register=no", "--keep-unit"]
     command += ["--network-bridge=" + lab.bridge, "--capability=all", "--system-call-filter=" + SYSCALLS]
-    command += ["--bind=%s:/var/lib/docker" % (place / "docker"), "--resolv-conf=off", "--timezone=off", "--link-journal=no"]
+    command += [
+        "--bind=%s:/var/lib/docker" % (place / "docker"),
+        "--resolv-conf=off",
+        "--timezone=off",
+        "--link-journal=no",
+    ]
     if Path("/dev/net/tun").exists():
         command.append("--bind=/dev/net/tun")
     if Path("/lib/modules").is_dir():
@@ -74,9 +79,13 @@ def run_once(lab: Lab, host: Host) -> int:
     place = lab.host_dir(host.name)
     with (place / "console.log").open("a") as output:
         child = subprocess.Popen(
-            argv(lab, host), stdin=subprocess.DEVNULL, stdout=output, stderr=output,
-            env=environment(**variables()), preexec_fn=die_with_parent,
-        )  # fmt: skip
+            argv(lab, host),
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            env=environment(**variables()),
+            preexec_fn=die_with_parent,
+        )
     while child.poll() is None:
         first = find_leader(child.pid)
         if first:
