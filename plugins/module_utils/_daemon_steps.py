@@ -1,0 +1,332 @@
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The two steps of docker_daemon_config, from looking to acting: stage writes the file, apply moves the engine."""
+
+from __future__ import annotations
+
+import os
+import time
+from dataclasses import dataclass, field, replace
+from typing import Any, Callable
+
+from ansible_collections.multihost.overlay.plugins.module_utils import _daemon_engine as host
+from ansible_collections.multihost.overlay.plugins.module_utils import _daemon_pending as pending
+from ansible_collections.multihost.overlay.plugins.module_utils._daemon_json import (
+    DaemonConfigError,
+    parse,
+    render,
+    shown,
+)
+from ansible_collections.multihost.overlay.plugins.module_utils._daemon_plan import (
+    ADVERTISE,
+    STORE,
+    Plan,
+    Situation,
+    is_foreign,
+    make_plan,
+    stringified,
+)
+from ansible_collections.multihost.overlay.plugins.module_utils._manifest import STATE_DIR, Manifest, write_atomic
+
+STATE_KEY = "docker_pending"
+PREVIOUS = STATE_DIR + "/backup/daemon.json.previous"
+
+
+@dataclass
+class Request:
+    """The module's parameters."""
+
+    config: dict[str, Any]
+    path: str
+    role: str
+    overwrite: bool
+    restart: str
+    reasons: list[str]
+    environment_file: str | None
+    units: list[str]
+    wait: float
+    check_mode: bool
+
+
+@dataclass
+class View:
+    """Everything that was seen on the host, and what follows from it."""
+
+    text: str | None
+    document: dict[str, Any]
+    manifest: Manifest
+    running: pending.Running
+    plan: Plan
+    due: pending.Due
+    joined: bool
+    wanted: dict[str, Any] = field(default_factory=dict)
+
+
+def look(request: Request, engine: host.Engine) -> View:
+    """Look at the host and plan. Raise DaemonConfigError for what a person has to decide."""
+    text = host.read_text(request.path)
+    document = parse(text or "", request.path)
+    manifest = Manifest.load()
+    running = engine.look(request.units)
+    plan = _plan(request, engine, document, manifest)
+    if plan.problems:
+        raise DaemonConfigError("\n".join(plan.problems))
+    wanted = stringified(request.config)
+    due = pending.whats_due(running, manifest.state.get(STATE_KEY), _reasons(request, engine, running, plan, wanted))
+    joined = STORE not in wanted or (running.active and host.gossips(_advertised(running, wanted)))
+    return View(text, document, manifest, running, plan, due, joined, wanted)
+
+
+def _plan(request: Request, engine: host.Engine, document: dict[str, Any], manifest: Manifest) -> Plan:
+    keys = manifest.owned_keys(request.path)
+    owned = {key: record for key, record in keys.items() if record.get("role") == request.role}
+    seen = Situation(request.path, document, engine.flags(), owned, request.overwrite, False, host.address_of)
+    if is_foreign(request.config, seen) and not request.overwrite:
+        seen = replace(seen, store_in_use=engine.has_overlay_networks())
+    return make_plan(request.config, seen)
+
+
+def _reasons(
+    request: Request, engine: host.Engine, running: pending.Running, plan: Plan, wanted: dict[str, Any]
+) -> list[dict[str, str]]:
+    if running.info is None:
+        return []
+    other = engine.other_binary()
+    return [
+        pending.change_reasons(plan.changes),
+        pending.mismatches(running.info, wanted, host.address_of),
+        pending.environment_mismatches(host.environment_wanted(request.environment_file), engine.environment()),
+        {"binary": f"the unit starts {other}, another program than the running one"} if other else {},
+        {reason: reason for reason in request.reasons},
+    ]
+
+
+def _advertised(running: pending.Running, wanted: dict[str, Any]) -> str:
+    value = str((running.info or {}).get("ClusterAdvertise") or wanted.get(ADVERTISE, ""))
+    return host.address_of(value.rpartition(":")[0])
+
+
+def result_of(view: View, engine: host.Engine) -> dict[str, Any]:
+    """What both steps return."""
+    restarts = bool(view.due.restart)
+    return {
+        "restart_pending": restarts,
+        "reload_pending": bool(view.due.reload),
+        "reasons": view.due.reasons,
+        "containers": engine.containers(view.running) if restarts else [],
+        "live_restore": view.running.live_restore,
+        "joined": view.joined if STORE in view.wanted and view.running.active else None,
+        "apply": pending.gate(view.running, view.due, view.joined),
+        "engine": {
+            "installed": view.running.installed,
+            "running": view.running.active,
+            "containers_running": view.running.containers,
+            "apparmor_tool_missing": host.apparmor_tool_missing(),
+        },
+        "units": {
+            name: {"enabled": state.get("UnitFileState", ""), "needs_reload": state.get("NeedDaemonReload") == "yes"}
+            for name, state in [(host.UNIT, engine.properties), *engine.unit_states.items()]
+        },
+    }
+
+
+# --- stage ---
+
+
+def stage(request: Request, engine: host.Engine) -> dict[str, Any]:
+    """Merge our keys into daemon.json; the engine is not touched."""
+    view = look(request, engine)
+    changed = bool(view.plan.changes)
+    if not request.check_mode:
+        _write(request, view)
+    return {
+        "changed": changed,
+        "path": request.path,
+        "changed_keys": [change.key for change in view.plan.changes],
+        "satisfied_by_flags": view.plan.satisfied,
+        "replaced": view.plan.replaced,
+        "diff": {
+            "before_header": request.path,
+            "after_header": request.path,
+            "before": shown(view.document, view.text or ""),
+            "after": shown(view.plan.document, view.text or ""),
+        },
+        **result_of(view, engine),
+    }
+
+
+def _write(request: Request, view: View) -> None:
+    """The manifest first, then the file: a run that is killed in between leaves nothing unknown."""
+    for change in view.plan.changes:
+        if change.key in view.wanted and change.present:
+            view.manifest.record_key(request.path, change.key, request.role, change.had, change.before)
+    if view.plan.changes or (view.due.anything and request.reasons):
+        view.manifest.state[STATE_KEY] = _record(view)
+    view.manifest.save()
+    if view.plan.changes:
+        _write_file(request.path, render(view.plan.document, view.text or ""))
+    for key in view.plan.forgotten:
+        view.manifest.forget_key(request.path, key)
+    view.manifest.save()
+
+
+def _record(view: View) -> dict[str, Any]:
+    old = view.manifest.state.get(STATE_KEY)
+    previous = None
+    if view.text is not None:
+        previous = PREVIOUS
+        if not (old and old.get("invocation") == view.running.invocation):
+            os.makedirs(os.path.dirname(PREVIOUS), mode=0o700, exist_ok=True)
+            write_atomic(PREVIOUS, view.text.encode(), 0o600)
+    return pending.new_record(view.running, old, view.due, previous)
+
+
+def _write_file(path: str, text: str) -> None:
+    """Replace daemon.json, keeping its mode and owner."""
+    os.makedirs(os.path.dirname(path), exist_ok=True)
+    path = os.path.realpath(path)
+    try:
+        status = os.stat(path)
+    except FileNotFoundError:
+        write_atomic(path, text.encode(), 0o644)
+    else:
+        write_atomic(path, text.encode(), status.st_mode & 0o7777, status.st_uid, status.st_gid)
+
+
+# --- apply ---
+
+
+def apply(request: Request, engine: host.Engine, warn: Callable[[str], None]) -> dict[str, Any]:
+    """Start, reload or restart the engine if that is due and allowed, and wait until it has joined."""
+    view = look(request, engine)
+    if view.plan.changes and not request.check_mode:
+        raise DaemonConfigError(f"{request.path} has not been staged: run this module with state=staged first.")
+    if not view.running.installed and not request.check_mode:
+        raise DaemonConfigError("Docker is not installed on this host.")
+    decision = pending.decide(view.due, request.restart, view.running, bool(view.wanted.get(pending.LIVE_RESTORE)))
+    if not request.check_mode:
+        decision = _act(request, engine, view, decision)
+    result = result_of(view, engine)
+    if decision.pending:
+        warn(pending.explain(view.due, view.running, result["containers"]))
+    result["restart_pending"] = bool(view.due.restart) and decision.pending
+    done = _done(decision)
+    return {"changed": any(done.values()), **done, **result, "diff": _diff(view, decision)}
+
+
+def _done(decision: pending.Decision) -> dict[str, bool]:
+    return {"started": decision.start, "reloaded": decision.reload, "restarted": decision.restart}
+
+
+def _diff(view: View, decision: pending.Decision) -> dict[str, str]:
+    does = [name for name, yes in _done(decision).items() if yes]
+    text = "".join(f"{name}: {reason}\n" for name in does for reason in view.due.reasons or ["the engine does not run"])
+    return {"before_header": host.UNIT, "after_header": host.UNIT, "before": "", "after": text}
+
+
+def _act(request: Request, engine: host.Engine, view: View, decision: pending.Decision) -> pending.Decision:
+    if decision.reload and not _reload(engine, view) and decision.restart and request.restart == "safe":
+        # live-restore did not come on: a restart would kill the containers after all.
+        return pending.Decision(reload=True, pending=True)
+    begun = host.now()
+    if decision.restart or decision.start:
+        _order(engine, "restart" if decision.restart else "start")
+        time.sleep(0.3)  # until systemd has left the state of before
+    if not decision.pending:
+        _wait_or_undo(request, engine, view, decision, begun)
+        view.due = pending.Due()
+        if view.manifest.state.pop(STATE_KEY, None):
+            view.manifest.save()
+    return decision
+
+
+def _order(engine: host.Engine, verb: str) -> None:
+    status, text = engine.order(verb)
+    if status:
+        raise DaemonConfigError(f"systemctl {verb} {host.UNIT} failed: {text.strip()}")
+
+
+def _reload(engine: host.Engine, view: View) -> bool:
+    """SIGHUP by way of systemd; true once the engine shows the wanted live-restore."""
+    _order(engine, "reload")
+    wanted = bool(view.wanted.get(pending.LIVE_RESTORE, view.running.live_restore))
+    for _attempt in range(40):
+        info = engine.info()
+        if info is not None and bool(info.get("LiveRestoreEnabled")) == wanted:
+            return True
+        time.sleep(0.25)
+    return False
+
+
+def _wait_or_undo(request: Request, engine: host.Engine, view: View, decision: pending.Decision, begun: float) -> None:
+    moved = decision.restart or decision.start
+    problem = wait_ready(engine, view, request.wait, moved)
+    if not problem:
+        return
+    words = engine.words(begun if moved else begun - 300)
+    undone = _undo(request, engine, view) if moved else "The engine was not restarted."
+    raise DaemonConfigError(f"{problem}\n{undone}\ndockerd said:\n{words}")
+
+
+def wait_ready(engine: host.Engine, view: View, seconds: float, moved: bool) -> str:
+    """Wait until the engine answers with the wanted settings and gossips; what is wrong if it does not."""
+    old = view.running.invocation if moved else ""
+    deadline = host.now() + seconds
+    problem = f"the engine did not answer within {seconds:.0f} s"
+    while host.now() < deadline:
+        running = engine.look()
+        if old and engine.properties.get("InvocationID") == old:
+            problem = f"docker.service was not started anew within {seconds:.0f} s"
+        elif _has_failed(engine.properties):
+            return f"dockerd does not start (systemd says: {engine.properties.get('Result')})"
+        elif running.info is not None:
+            problem = _not_ready(running, view)
+            if not problem:
+                view.running, view.joined = running, True
+                return ""
+        time.sleep(0.3)
+    return problem
+
+
+def _has_failed(properties: dict[str, str]) -> bool:
+    return properties.get("ActiveState") == "failed" or properties.get("SubState") == "auto-restart"
+
+
+def _not_ready(running: pending.Running, view: View) -> str:
+    differ = pending.mismatches(running.info or {}, view.wanted, host.address_of)
+    if differ:
+        return "the engine runs, but: " + "; ".join(differ.values())
+    address = _advertised(running, view.wanted)
+    if STORE in view.wanted and not host.gossips(address):
+        return (
+            f"the engine runs, but has not joined the store {view.wanted[STORE]}: nobody listens on"
+            f" {address}:{host.GOSSIP_PORT}. Is the store up, and has it a leader?"
+        )
+    return ""
+
+
+def _undo(request: Request, engine: host.Engine, view: View) -> str:
+    """Bring the old daemon.json back and the engine with it."""
+    record = view.manifest.state.get(STATE_KEY)
+    if record is None:
+        return f"{request.path} was not changed before, so there is nothing to go back to."
+    previous = host.read_text(record["previous"]) if record.get("previous") else None
+    if previous is not None:
+        _write_file(request.path, previous)
+    elif os.path.exists(request.path):
+        os.unlink(request.path)
+    view.manifest.state.pop(STATE_KEY)
+    view.manifest.save()
+    engine.order("restart")
+    answers = _answers(engine, request.wait)
+    state = "runs with it" if answers else "DOES NOT RUN with it either"
+    return f"The previous {request.path} is back, and the engine {state}."
+
+
+def _answers(engine: host.Engine, seconds: float) -> bool:
+    deadline = host.now() + seconds
+    while host.now() < deadline:
+        time.sleep(1)
+        if engine.look().info is not None:
+            return True
+    return False

@@ -1,0 +1,226 @@
+#!/usr/bin/env python3
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Restarts dockerd once after a boot that left overlay containers dead.
+
+After a power cut (and after a reboot with live-restore) Docker restores its containers with endpoints of the boot
+before and fails: "could not get network sandbox". Such a container stays down whatever its restart policy, and
+`docker start` fails too. A second restart of dockerd cures it, once the store has a leader again. This does just that,
+at most once a boot, and only if there is such a container. Standard library only: it runs before anything else can be
+counted on.
+"""
+
+from __future__ import annotations
+
+import argparse
+import http.client
+import json
+import os
+import re
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from typing import Any, Callable
+
+MARKER = "/run/multihost-overlay/boot-repair"
+SOCKET = "/var/run/docker.sock"
+POLICIES = ("always", "unless-stopped", "on-failure")
+UP = ("running", "paused")
+# What dockerd writes when an endpoint of the boot before is in the way.
+WORDS = re.compile(
+    r"could not get network sandbox|[Ee]rror (?:restoring|while restoring)|datastore|sandbox .* not found"
+    r"|failed to (?:restore|populate|get) .*endpoint|failed to start container"
+)
+
+
+def log(text: str) -> None:
+    """To the journal, by way of systemd."""
+    print(text, flush=True)
+
+
+class _Connection(http.client.HTTPConnection):
+    def __init__(self) -> None:
+        super().__init__("docker", timeout=60)
+
+    def connect(self) -> None:
+        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self.sock.settimeout(self.timeout)
+        self.sock.connect(SOCKET)
+
+
+def docker(path: str) -> Any:
+    """What the engine answers; None if it does not, or does not know the thing."""
+    connection = _Connection()
+    try:
+        connection.request("GET", path)
+        response = connection.getresponse()
+        body = response.read()
+        return json.loads(body) if response.status == 200 else None
+    except (OSError, ValueError, http.client.HTTPException):
+        return None
+    finally:
+        connection.close()
+
+
+def has_leader(url: str) -> bool:
+    """Whether the store says that it is healthy. One that answers but does not let us ask (401, 403) counts as well."""
+    opener = urllib.request.build_opener(
+        urllib.request.ProxyHandler({})
+    )  # a proxy is not between a host and its own store
+    try:
+        with opener.open(url, timeout=5) as response:
+            text = response.read(4096).decode("utf-8", "replace").strip()
+    except urllib.error.HTTPError as error:
+        return error.code in (401, 403)
+    except (OSError, ValueError, http.client.HTTPException):
+        return False
+    return text not in ("", '""', "null") and not re.search(r'"health"\s*:\s*"?false', text)
+
+
+def wait_for(what: str, test: Callable[[], Any], deadline: float) -> bool:
+    """Ask until it is so; false when the deadline comes first."""
+    told = False
+    while time.monotonic() < deadline:
+        if test():
+            return True
+        if not told:
+            log(f"waiting for {what}")
+            told = True
+        time.sleep(1)
+    return bool(test())
+
+
+def stopped_by_hand(container: dict[str, Any], root: str) -> bool:
+    """Whether somebody stopped it: only dockerd's own file tells."""
+    try:
+        with open(os.path.join(root, "containers", container["Id"], "config.v2.json"), encoding="utf-8") as handle:
+            return bool(json.load(handle).get("HasBeenManuallyStopped"))
+    except (OSError, ValueError):
+        return False
+
+
+def trouble(container: dict[str, Any], overlays: set[str], by_hand: bool) -> str:
+    """Why an inspected container needs the repair; nothing if it does not."""
+    state, networks = container["State"], container["NetworkSettings"]["Networks"] or {}
+    mine = [name for name in networks if name in overlays]
+    if not mine:
+        return ""
+    if state["Status"] in UP:
+        lost = [name for name in mine if not networks[name].get("EndpointID")]
+        return f"runs without its endpoint on {', '.join(lost)}" if lost else ""
+    policy = container["HostConfig"]["RestartPolicy"]["Name"]
+    if policy not in POLICIES or state["Status"] in ("restarting", "created", "removing"):
+        return ""
+    meant = by_hand or (policy == "on-failure" and state.get("ExitCode") == 0)
+    if (policy == "unless-stopped" and by_hand) or (meant and not state.get("Error")):
+        return ""
+    return f"is down in spite of its restart policy {policy}" + (f" ({state['Error']})" if state.get("Error") else "")
+
+
+def overlay_names(containers: list[dict[str, Any]], ask: Callable[[str], Any]) -> set[str]:
+    """Those of the containers' networks that are overlays. Asked one by one: a list of all is slow over a store."""
+    names = {name for container in containers for name in (container["NetworkSettings"]["Networks"] or {})}
+    names -= {"bridge", "host", "none"}
+    return {name for name in names if (ask(f"/networks/{name}") or {}).get("Driver") == "overlay"}
+
+
+def look(ask: Callable[[str], Any]) -> tuple[dict[str, str], list[str]]:
+    """(troubles by container name, containers that a restart of dockerd would take away for good)."""
+    info = ask("/info") or {}
+    found = [ask(f"/containers/{item['Id']}/json") for item in ask("/containers/json?all=1") or []]
+    containers = [item for item in found if item]
+    overlays = overlay_names(containers, ask)
+    root = info.get("DockerRootDir", "/var/lib/docker")
+    troubles, victims = {}, []
+    for container in containers:
+        name = container["Name"].lstrip("/")
+        why = trouble(container, overlays, stopped_by_hand(container, root))
+        if why:
+            troubles[name] = why
+        elif container["State"]["Running"] and container["HostConfig"]["RestartPolicy"]["Name"] not in POLICIES:
+            victims.append(name)
+    return troubles, ([] if info.get("LiveRestoreEnabled") else victims)
+
+
+def complaints() -> list[str]:
+    """What dockerd itself said in this boot, for the record."""
+    argv = ["journalctl", "-b", "-u", "docker.service", "-o", "cat", "--no-pager", "-n", "2000"]
+    done = subprocess.run(argv, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, check=False)
+    lines = done.stdout.decode("utf-8", "replace").splitlines()
+    return [line for line in lines if WORDS.search(line) and "level=info" not in line][-5:]
+
+
+def settled(settle: float) -> tuple[dict[str, str], list[str]]:
+    """Look until two looks in a row agree, so that a container on its way up is not taken for a dead one."""
+    before, victims = look(docker)
+    for _attempt in range(12):
+        if not before:
+            break
+        time.sleep(settle)
+        after, victims = look(docker)
+        if set(after) == set(before):
+            return after, victims
+        before = after
+    return before, victims
+
+
+def repair(timeout: float) -> bool:
+    """Restart dockerd and wait until it answers."""
+    os.makedirs(os.path.dirname(MARKER), exist_ok=True)
+    with open(MARKER, "w", encoding="utf-8") as handle:  # before the restart: never a second one in this boot
+        handle.write(f"{time.time():.0f}\n")
+    done = subprocess.run(["systemctl", "restart", "docker.service"], check=False)
+    return done.returncode == 0 and wait_for("the engine", lambda: docker("/info"), time.monotonic() + timeout)
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Wait, look, repair once."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n", 1)[0])
+    parser.add_argument("--store-health", default="", help="URL that tells whether the store has a leader")
+    parser.add_argument("--timeout", type=float, default=1800, help="how long to wait for engine and store, in seconds")
+    parser.add_argument("--settle", type=float, default=3, help="time between two looks, in seconds")
+    given = parser.parse_args(argv)
+    if os.path.exists(MARKER):
+        log("dockerd was restarted in this boot already; not again")
+        return 0
+    deadline = time.monotonic() + given.timeout
+    if not wait_for("the engine", lambda: docker("/info"), deadline):
+        log("the engine did not answer: see journalctl -u docker.service")
+        return 1
+    url = given.store_health
+    if url and not wait_for(f"the store ({url})", lambda: has_leader(url), deadline):
+        log("the store has no leader; once it has: systemctl restart multihost-overlay-boot-repair.service")
+        return 1
+    return act(given.settle)
+
+
+def act(settle: float) -> int:
+    """Engine and store are there: repair what there is to repair."""
+    troubles, victims = settled(settle)
+    if not troubles:
+        log("all overlay containers are as they should be; nothing to do")
+        return 0
+    for name, why in sorted(troubles.items()):
+        log(f"container {name} {why}")
+    for line in complaints():
+        log(f"dockerd said: {line}")
+    if victims:
+        log(
+            f"dockerd is NOT restarted, because {', '.join(victims)} would not come back (no restart policy, no live-restore);"
+            " when that is all right: systemctl restart docker.service"
+        )
+        return 1
+    log("restarting dockerd, once in this boot, so that it makes their endpoints anew")
+    if not repair(300):
+        log("dockerd did not come back: see journalctl -u docker.service")
+        return 1
+    left, _victims = settled(settle)
+    log("all overlay containers are up" if not left else f"still not up: {', '.join(sorted(left))}")
+    return 1 if left else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
