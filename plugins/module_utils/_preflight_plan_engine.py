@@ -54,9 +54,15 @@ def serves(engine: Observed, wanted: Observed) -> bool:
     return major(engine["version"]) < CLASSIC_END and backend_of(wanted["store_type"]) in engine["backends"]
 
 
+def swarm_state(engine: Observed) -> str:
+    """The engine's state in a swarm; of an engine that does not answer, what its data directory tells."""
+    if not engine["api"]["answers"]:
+        return "active when it last ran" if engine["stored_swarm"] else "inactive"
+    return str((engine["api"]["info"].get("Swarm") or {}).get("LocalNodeState") or "inactive")
+
+
 def swarm_active(engine: Observed) -> bool:
-    state = (engine["api"]["info"].get("Swarm") or {}).get("LocalNodeState", "")
-    return state in ("active", "pending", "locked") if engine["api"]["answers"] else engine["stored_swarm"]
+    return swarm_state(engine).startswith(("active", "pending", "locked"))
 
 
 def current_store(engine: Observed) -> str:
@@ -132,9 +138,7 @@ def check_planned(observed: Observed, wanted: Observed) -> Findings:
 def check_swarm(observed: Observed, wanted: Observed) -> Findings:
     engine = observed["engine"]
     if wanted["mode"] == "classic" and swarm_active(engine):
-        yield found(
-            "swarm_active", "this engine is part of a swarm", "Swarm.LocalNodeState is active, or its state is on disk"
-        )
+        yield found("swarm_active", "this engine is part of a swarm", f"swarm: {swarm_state(engine)}")
     if wanted["mode"] == "swarm" and current_store(engine):
         yield found(
             "cluster_store_blocks_swarm", "this engine has a cluster store", f"cluster-store: {current_store(engine)}"
