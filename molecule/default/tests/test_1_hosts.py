@@ -1,0 +1,63 @@
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What each host of a converged cluster looks like from the inside."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+testinfra_hosts = ["ansible://overlay_hosts"]
+
+
+@pytest.mark.parametrize("unit", ["docker.service", "multihost-overlay-consul.service"])
+def test_the_units_run_now_and_at_boot(host: Any, unit: str) -> None:
+    service = host.service(unit)
+    assert service.is_running and service.is_enabled
+
+
+def test_the_boot_repair_waits_for_the_next_boot(host: Any) -> None:
+    assert host.service("multihost-overlay-boot-repair.service").is_enabled
+
+
+def test_the_engine_is_configured_by_daemon_json(host: Any) -> None:
+    config = json.loads(host.file("/etc/docker/daemon.json").content_string)
+    address = host.backend.get_hostname()
+    assert config["cluster-store"] == "consul://127.0.0.1:8500"
+    assert config["cluster-advertise"].endswith(":2376"), address
+    assert config["live-restore"] is True
+
+
+def test_the_engine_has_joined_with_its_own_address(host: Any) -> None:
+    info = json.loads(host.check_output("docker info --format '{{json .}}'"))
+    assert info["ClusterStore"] == "consul://127.0.0.1:8500"
+    advertised = info["ClusterAdvertise"].split(":")[0]
+    assert advertised in host.interface("host0").addresses
+
+
+def test_no_api_is_open_to_the_network(host: Any) -> None:
+    for port in (2375, 2376):
+        assert not host.socket(f"tcp://{port}").is_listening
+    assert host.socket("tcp://127.0.0.1:8500").is_listening
+    assert not host.socket("tcp://0.0.0.0:8500").is_listening
+
+
+def test_the_kernel_forwards_now_and_after_a_boot(host: Any) -> None:
+    assert host.sysctl("net.ipv4.ip_forward") == 1
+    assert "net.ipv4.ip_forward=1" in host.file("/etc/sysctl.d/99-z-multihost-overlay.conf").content_string
+
+
+def test_the_manifest_knows_what_is_ours_and_only_root_reads_it(host: Any) -> None:
+    file = host.file("/var/lib/multihost-overlay/manifest.json")
+    assert file.user == "root" and file.mode == 0o600
+    manifest = json.loads(file.content_string)
+    assert manifest["keys"]["/etc/docker/daemon.json"]["cluster-store"]["had"] is False
+    assert "/etc/sysctl.d/99-z-multihost-overlay.conf" in manifest["files"]
+    assert "consul" in manifest["packages"]
+
+
+def test_verify_left_nothing_behind(host: Any) -> None:
+    assert "verify" not in host.check_output("docker ps --all --format '{{.Names}}'")
+    assert host.check_output("ls -A /run/multihost-overlay 2>/dev/null || true") == ""

@@ -1,0 +1,102 @@
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The hosts of a lab as tests see and handle them: commands, containers, ends and starts. Nothing here runs Ansible.
+
+There is no registry to pull an image from. A test's container has an empty image and the host's own programs, read-only:
+enough for a web server and a client in Python.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[1]
+LABCTL = ROOT / "roles" / "overlay_lab" / "files" / "labctl.py"
+IMAGE = "multihost-overlay-test:empty"
+PORT = 8080
+# The folders that a host's Python needs; a container sees them read-only.
+PROGRAMS = ("/usr", "/bin", "/lib", "/lib64")
+CLIENT = "import sys, urllib.request as u; sys.stdout.write(u.urlopen(sys.argv[1], timeout=3).read().decode())"
+SERVER = f"""
+import http.server, sys
+class Handler(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        self.send_response(200); self.end_headers(); self.wfile.write(sys.argv[1].encode())
+    def log_message(self, *args): pass
+http.server.ThreadingHTTPServer(("", {PORT}), Handler).serve_forever()
+"""
+
+
+def wait_for(what: str, condition: Callable[[], Any], seconds: float = 60, every: float = 0.5) -> Any:
+    """Return the first true value of ``condition``; fail with ``what`` and its last value when the time is over."""
+    deadline = time.monotonic() + seconds
+    while True:
+        value = condition()
+        if value:
+            return value
+        if time.monotonic() > deadline:
+            raise AssertionError(f"after {seconds:.0f} s still not: {what}; last seen: {value!r}")
+        time.sleep(every)
+
+
+class Cluster:
+    """A lab that is up."""
+
+    def __init__(self, lab: str, hosts: Iterable[str]) -> None:
+        self.lab = lab
+        self.hosts = list(hosts)
+
+    def labctl(self, *words: str) -> dict[str, Any]:
+        """One command of the lab's control program; its answer."""
+        command = [sys.executable, str(LABCTL), "--name", self.lab, *words]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+        assert done.returncode == 0, f"{' '.join(words)}: {done.stdout}{done.stderr}"
+        answer: dict[str, Any] = json.loads(done.stdout or "{}")
+        return answer
+
+    def run(self, host: str, *argv: str, check: bool = True, timeout: float = 60) -> subprocess.CompletedProcess[str]:
+        """Run a program on a host, past its sshd."""
+        command = [sys.executable, str(LABCTL), "--name", self.lab, "exec", host, *argv]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=timeout, check=False)
+        assert done.returncode == 0 or not check, f"{host}: {' '.join(argv)}: {done.stdout}{done.stderr}"
+        return done
+
+    def out(self, host: str, *argv: str, timeout: float = 60) -> str:
+        """What a program on a host prints."""
+        return self.run(host, *argv, timeout=timeout).stdout.strip()
+
+    def write(self, host: str, path: str, content: str, mode: str = "0644") -> None:
+        """Put a file on a host."""
+        self.run(host, "sh", "-c", 'mkdir -p "$(dirname "$1")"; printf %s "$2" >"$1"; chmod "$3" "$1"', "sh", path, content, mode)
+
+    def make_image(self, host: str) -> None:
+        """The empty image, once for a host."""
+        self.run(host, "sh", "-c", f"docker image inspect {IMAGE} >/dev/null 2>&1 || tar -cf - -T /dev/null | docker import - {IMAGE}")
+
+    def start_service(self, host: str, name: str, network: str, *options: str) -> None:
+        """A container whose web server answers with the container's name."""
+        self.make_image(host)
+        mounts = [word for folder in PROGRAMS for word in ("-v", f"{folder}:{folder}:ro")]
+        self.run(host, "docker", "run", "-d", "--name", name, "--hostname", name, "--network", network, *options, *mounts, IMAGE,
+                 "/usr/bin/python3", "-c", SERVER, name)
+
+    def ask(self, host: str, container: str, target: str) -> str:
+        """What the web server at ``target`` (a name or an address) answers to ``container``; '' when it cannot be reached."""
+        done = self.run(host, "docker", "exec", container, "/usr/bin/python3", "-c", CLIENT, f"http://{target}:{PORT}/", check=False)
+        return done.stdout.strip() if done.returncode == 0 else ""
+
+    def unreached(self, services: dict[str, str]) -> list[str]:
+        """Of all ordered pairs of services (container -> its host), those that cannot reach one another by name."""
+        pairs = [(one, other) for one in services for other in services if one != other]
+        return [f"{one} -> {other}" for one, other in pairs if self.ask(services[one], one, other) != other]
+
+    def remove_containers(self, *names: str) -> None:
+        """Take a test's containers off all hosts."""
+        for host in self.hosts:
+            self.run(host, "docker", "rm", "-f", *names, check=False)
