@@ -22,17 +22,15 @@ unexport ANSIBLE_COLLECTIONS_PATH ANSIBLE_ROLES_PATH PYTHONPATH PYTHONHOME VIRTU
 
 .PHONY: help
 help:  ## Show this
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
 
 .PHONY: system
 system:  ## Install what the machine lacks (Debian, as root)
 	@.ci/system-packages
 
+# Whether there is something to do is decided by what the files say, not by their times: a checkout sets all times anew.
 .PHONY: venv
-venv: .venv/.stamp  ## Set up .venv with the pinned Ansible and the tools
-
-# Not the time of the files but what is in them counts: a checkout sets all times anew.
-.venv/.stamp: requirements.txt requirements-dev.txt .ci/venv
+venv:  ## Set up .venv with the pinned Ansible and the tools
 	@.ci/venv .venv "$(PYTHON)" requirements-dev.txt
 
 .PHONY: demo
@@ -52,6 +50,11 @@ test-long: system venv  ## All tests and those that take longer
 .PHONY: lint
 lint: venv  ## ruff, mypy, ansible-lint, yamllint, changelog, documentation
 	@.ci/lint
+
+.PHONY: format
+format: venv  ## Lay out Python files as lint wants them
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
 
 .PHONY: unit
 unit: venv  ## Planners and I/O of the modules, without hosts

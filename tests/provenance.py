@@ -3,7 +3,7 @@
 """Which copy of the collection would run? Compares what Ansible's loader finds with this checkout.
 
 As a program (`python -m tests.provenance [COPY]`) it tells of the environment it runs in, or of COPY, a directory
-that should be a copy of the checkout; status 1 when anything differs.
+that should be a copy of the checkout; status 1 when anything differs. With `--copy COPY` it makes such a copy.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ def compare(root: Path, copy: Path) -> list[str]:
     mine = {path: digest(root / path) for path in sources(root)}
     theirs = {path: digest(copy / path) for path in sources(copy)}
     return [
-        f"{copy / path}: {'missing' if path not in theirs else 'not in the checkout' if path not in mine else 'differs'}"
+        f"{copy / path}: {'missing' if path not in theirs else 'differs' if path in mine else 'not in the checkout'}"
         for path in sorted(mine.keys() | theirs.keys())
         if mine.get(path) != theirs.get(path)
     ]
@@ -68,7 +68,11 @@ def copy_project(root: Path, copy: Path, keep: tuple[str, ...] = ()) -> None:
                 (copy / path).unlink()
     for path in wanted:
         target = copy / path
-        if not target.exists() or digest(target) != digest(root / path) or target.stat().st_mode != (root / path).stat().st_mode:
+        if (
+            not target.exists()
+            or digest(target) != digest(root / path)
+            or target.stat().st_mode != (root / path).stat().st_mode
+        ):
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(root / path, target)
 
@@ -76,7 +80,13 @@ def copy_project(root: Path, copy: Path, keep: tuple[str, ...] = ()) -> None:
 def loaded_from(environ: dict[str, str], cwd: Path) -> list[Path]:
     """Every place from which Ansible, run with this environment, may load the collection; the first one wins."""
     listing = subprocess.run(
-        [str(Path(sys.executable).with_name("ansible-galaxy")), "collection", "list", "--format=json", "multihost.overlay"],
+        [
+            str(Path(sys.executable).with_name("ansible-galaxy")),
+            "collection",
+            "list",
+            "--format=json",
+            "multihost.overlay",
+        ],
         env=environ,
         cwd=cwd,
         capture_output=True,
@@ -98,8 +108,12 @@ def differences(root: Path = HERE, environ: dict[str, str] | None = None) -> lis
 
 
 def main() -> int:
-    """Say what differs."""
-    found = compare(HERE, Path(sys.argv[1])) if len(sys.argv) > 1 else differences()
+    """Copy, or say what differs."""
+    arguments = sys.argv[1:]
+    if arguments[:1] == ["--copy"]:
+        copy_project(HERE, Path(arguments[1]))
+        return 0
+    found = compare(HERE, Path(arguments[0])) if arguments else differences()
     for line in found:
         print(line, file=sys.stderr)
     return 1 if found else 0

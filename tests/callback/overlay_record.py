@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Writes what a run of ansible-playbook does to the file named by OVERLAY_RECORD, one JSON object a line.
 
-tests/e2e/support.py switches it on and reads it. Written line by line, so that a run that is killed leaves its record too.
+tests/e2e/support.py switches it on and reads it. Written line by line: a run that is killed leaves its record too.
 """
 
 from __future__ import annotations

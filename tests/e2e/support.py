@@ -247,7 +247,9 @@ class Running:
         """Returns as soon as a task whose name matches has started."""
         end = time.monotonic() + timeout
         while not any(re.search(pattern, event["name"]) for event in of_kind(self.events(), "task")):
-            assert self.process.poll() is None, f"the run ended before a task like {pattern!r}: {self.log.read_text()[-3000:]}"
+            assert self.process.poll() is None, (
+                f"the run ended before a task like {pattern!r}: {self.log.read_text()[-3000:]}"
+            )
             assert time.monotonic() < end, f"no task like {pattern!r} within {timeout} s"
             time.sleep(0.1)
 

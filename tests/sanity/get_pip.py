@@ -21,12 +21,12 @@ def main():
     folders.append("/usr/share/python-wheels")
     wheels = [wheel for folder in folders for wheel in sorted(glob.glob(os.path.join(folder, "pip-*.whl")))]
     if not wheels:
-        sys.exit("No pip comes with this Python: install python3-venv (looked in %s)" % " and ".join(folders))
+        sys.exit("No pip comes with this Python: install python3-venv (looked in {})".format(" and ".join(folders)))
     sys.path.insert(0, wheels[0])
     from pip._internal.cli.main import main as pip
 
     known = [word for word in sys.argv[1:] if word not in ("--no-setuptools", "--no-wheel")]
-    sys.exit(pip(["install"] + known))
+    sys.exit(pip(["install", *known]))
 
 
 if __name__ == "__main__":

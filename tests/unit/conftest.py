@@ -20,7 +20,7 @@ class ModuleExitError(Exception):
 
 @pytest.fixture
 def run_module(monkeypatch: pytest.MonkeyPatch) -> Callable[..., dict[str, Any]]:
-    """run_module(module.main, {parameters}, check=False, diff=False) -> what the module returns (with `failed` if it failed)."""
+    """run_module(module.main, {parameters}, check=False, diff=False) -> what the module returns, `failed` included."""
     from ansible.module_utils import basic
     from ansible.module_utils.testing import patch_module_args
 

@@ -1,0 +1,66 @@
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Runs every suite, goes on when one fails, and ends with a table of results and times: what `make test` is.
+
+The output is shown as it comes and kept in .build/logs; the table is kept as .build/test-results.json too. Suites can
+be named: `python -m tests.run_suites lint unit`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+import sys
+import time
+from pathlib import Path
+
+from tests import stream
+
+ROOT = Path(__file__).resolve().parents[1]
+BUILD = ROOT / ".build"
+# Cheap and telling ones first. Each is a target of the Makefile.
+SUITES = ("lint", "unit", "meta", "cores", "sanity", "molecule", "e2e")
+LONG = ("faults", "bench")
+TOTALS = re.compile(r"(\d+ (?:passed|failed|errors?|skipped|xfailed|deselected)\b.*?)(?: in [\d.]+s.*?)?=*$")
+
+
+def details_of(output: str) -> str:
+    """What a suite says of itself: its last line of totals, or that it did not run and why."""
+    lines = [line.strip() for line in output.splitlines()]
+    not_run = [line for line in lines if line.startswith("NOT RUN")]
+    totals = [found.group(1) for line in lines if line.startswith("=") and (found := TOTALS.search(line.strip("= ")))]
+    return "; ".join(not_run + totals[-1:])
+
+
+def run(suite: str) -> dict[str, object]:
+    """One suite: shown, kept, timed."""
+    print(f"\n===== {suite} =====", flush=True)
+    started = time.monotonic()
+    status, output = stream.run(["make", "--no-print-directory", suite], BUILD / "logs" / f"{suite}.log", ROOT)
+    seconds = round(time.monotonic() - started, 1)
+    return {"suite": suite, "passed": status == 0, "seconds": seconds, "details": details_of(output)}
+
+
+def main() -> int:
+    """Run, sum up."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--long", action="store_true", help="also the suites that take longer")
+    parser.add_argument("suites", nargs="*", help="only these")
+    options = parser.parse_args()
+    suites = options.suites or [*SUITES, *(LONG if options.long else ())]
+    results = [run(suite) for suite in suites]
+    (BUILD / "test-results.json").write_text(json.dumps(results, indent=2) + "\n")
+    print("\n===== results =====")
+    for result in results:
+        word = "passed" if result["passed"] else "FAILED"
+        print(f"{result['suite']:<10} {word:<7} {result['seconds']:>8.1f} s  {result['details']}")
+    failed = sum(not result["passed"] for result in results)
+    seconds = sum(float(str(result["seconds"])) for result in results)
+    counts = f"{failed} failed, " if failed else ""
+    print(f"===== {counts}{len(results) - failed} passed in {seconds:.1f} s =====")
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
