@@ -227,7 +227,7 @@ def duplicate_message(name: str, ids: Sequence[str]) -> str:
     """What to say when one name means several networks."""
     commands = " or ".join(f"`docker network rm {identifier}`" for identifier in ids)
     return (
-        f"{len(ids)} networks are named {name}: {', '.join(ids)}. Docker cannot use an ambiguous name; this is what "
-        f"two simultaneous creates leave behind. Look which one containers use (`docker network inspect ID`), and "
-        f"remove the other by its id: {commands}"
+        f"{len(ids)} networks are named {name}: {', '.join(ids)}. Docker cannot use an ambiguous name. Simultaneous "
+        "creates leave this, or a network of one host that has the name of one of the cluster. Look which of them "
+        f"containers use (`docker network inspect ID`), and remove the other by its id: {commands}"
     )

@@ -44,6 +44,14 @@ def look(client: DockerClient, store: Store, params: dict[str, Any]) -> View:
     return View(inspected, found, held, decided)
 
 
+def _look_allowed(client: DockerClient, store: Store, params: dict[str, Any]) -> View:
+    view = look(client, store, params)
+    if view.plan.refusal:
+        held = [item["name"] for item in view.held]
+        raise engine.NetworkError(view.plan.refusal, differences=view.plan.differences, attached=held)
+    return view
+
+
 def _restore(client: DockerClient, name: str, found: dict[str, Any], reason: str) -> None:
     """A recreate must not end with no network at all: the old definition comes back under a new id."""
     try:
@@ -78,16 +86,12 @@ def apply(client: DockerClient, store: Store, params: dict[str, Any], view: View
 def converge(client: DockerClient, store: Store, params: dict[str, Any], owner: str, check_mode: bool
              ) -> tuple[View, dict[str, Any] | None, str]:
     """Look; if something is to be done, take the lock, look again, do it."""
-    view = look(client, store, params)
-    if view.plan.refusal:
-        raise engine.NetworkError(view.plan.refusal)
+    view = _look_allowed(client, store, params)
     if view.plan.action == "none" or check_mode:
         return view, view.inspected, ""
     with store.lock(owner, params["timeout"]) as lock:
         # Another run may have done it, or a container may have come, while we waited.
-        view = look(client, store, params)
-        if view.plan.refusal:
-            raise engine.NetworkError(view.plan.refusal)
+        view = _look_allowed(client, store, params)
         if view.plan.action == "none":
             return view, view.inspected, ""
         lock.check()

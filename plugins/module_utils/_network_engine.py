@@ -17,14 +17,18 @@ POLL = 0.5
 
 
 class NetworkError(Exception):
-    """A network or its engine is not as it must be; the message names both and the cure."""
+    """A network or its engine is not as it must be: the message names both and the cure, ``details`` serve programs."""
+
+    def __init__(self, message: str, **details: Any) -> None:
+        super().__init__(message)
+        self.details = details
 
 
 class AmbiguousNetworkError(NetworkError):
     """Several networks have the name."""
 
     def __init__(self, name: str, ids: list[str]) -> None:
-        super().__init__(duplicate_message(name, ids))
+        super().__init__(duplicate_message(name, ids), ids=ids)
         self.ids = ids
 
 

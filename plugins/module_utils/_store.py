@@ -20,6 +20,10 @@ class StoreError(Exception):
     """The store cannot be used; the message names it and the cure."""
 
 
+class MissingPackageError(StoreError):
+    """What this host needs to speak to the store is not installed."""
+
+
 class StoreUrl(NamedTuple):
     """The parts of a ``cluster-store`` URL."""
 
@@ -52,6 +56,33 @@ class Store(Protocol):
 
     def lock(self, owner: str, wait: float) -> ContextManager[Any]:
         """Hold the cluster-wide lock; the value's ``check()`` raises StoreError once it was lost."""
+
+
+class UnreadStore:
+    """Stands in for a store that cannot be read yet, in check mode only: it knows nothing, and locks nothing."""
+
+    def __init__(self, url: StoreUrl) -> None:
+        self.url = url
+
+    def leader(self) -> str:
+        """None is known."""
+        return ""
+
+    def nodes(self) -> list[str]:
+        """None are known."""
+        return []
+
+    def networks(self) -> list[dict[str, Any]]:
+        """None are known."""
+        return []
+
+    def endpoints(self) -> list[dict[str, Any]]:
+        """None are known."""
+        return []
+
+    def lock(self, owner: str, wait: float) -> ContextManager[Any]:
+        """Refused: what cannot be read must not be changed."""
+        raise StoreError(f"the store at {self.url.host}:{self.url.port} cannot be locked for {owner} within {wait:g} s")
 
 
 def parse_url(url: str) -> StoreUrl:

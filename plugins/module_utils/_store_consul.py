@@ -17,6 +17,7 @@ from ansible_collections.multihost.overlay.plugins.module_utils._store import (
     DISCOVERY,
     LIBNETWORK,
     LOCK,
+    MissingPackageError,
     StoreError,
     StoreUrl,
 )
@@ -42,7 +43,7 @@ def _failures() -> tuple[type[Exception], ...]:
 def make_client(url: StoreUrl, token: str | None, timeout: float) -> Any:
     """A client that cannot hang, goes through no proxy, and sends the token with every kind of request."""
     if IMPORT_ERROR:
-        raise StoreError(
+        raise MissingPackageError(
             "the Python package consul is missing on this host: install python3-consul (Debian) "
             "or py-consul for the interpreter that Ansible uses there"
         )

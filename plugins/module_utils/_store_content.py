@@ -24,8 +24,8 @@ def _decode(key: str, value: bytes) -> dict[str, Any]:
 
 
 def _records(pairs: Pairs) -> dict[str, dict[str, Any]]:
-    # Keys without a value are folders that libkv made.
-    return {key: _decode(key, value) for key, value in pairs if value}
+    # libkv ends keys with a slash on Consul and without one elsewhere. Keys without a value are folders that it made.
+    return {key.rstrip("/"): _decode(key, value) for key, value in pairs if value}
 
 
 def _pools(record: dict[str, Any]) -> list[str]:

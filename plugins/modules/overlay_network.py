@@ -17,6 +17,9 @@ description:
     host sees it.
   - Docker cannot change a network. What differs from the wanted definition is reported exactly, and the network is
     recreated only with O(recreate=true), and never while containers of any host are attached, unless O(force=true).
+  - Stopped containers hold no endpoint in the store. Those of the host that runs the module are looked for and
+    count as attached; those of other hosts cannot be seen from here, and could not start again after the network
+    was removed.
   - Docker lets two engines create two networks of one name at the same time, and then neither can be used. This
     module holds a lock in the store while it looks and creates, and names such duplicates where they exist already.
 requirements:
@@ -88,8 +91,8 @@ options:
   force:
     description:
       - Allows to disconnect attached containers before the network is removed or recreated, those of other hosts too.
-      - It does not connect them again. Containers of other hosts keep an interface that leads nowhere until they
-        are restarted or disconnected there.
+      - It does not connect them again. One of another host keeps an interface that leads nowhere, and cannot
+        restart until C(docker network disconnect -f NETWORK CONTAINER) was run there.
     type: bool
     default: false
   timeout:
@@ -144,7 +147,7 @@ action:
   returned: always
   sample: create
 differences:
-  description: In what an existing network differs from the definition.
+  description: In what an existing network differs from the definition; also with the failure that says so.
   type: list
   elements: dict
   returned: always
@@ -183,10 +186,16 @@ attached:
   elements: str
   returned: always
   sample: [web1]
+ids:
+  description: The ids of all networks of the name.
+  type: list
+  elements: str
+  returned: on failure because there are several
+  sample: [6a4b8e6f0e7b, 0c1d2e3f4a5b]
 message:
   description: Why check mode cannot say more, where that is so.
   type: str
-  returned: when the engine or its store is not there yet in check mode
+  returned: when the engine, its store or the store's package is not there yet in check mode
   sample: the engine is not installed or does not run yet
 """
 
@@ -205,7 +214,14 @@ from ansible_collections.multihost.overlay.plugins.module_utils._network import 
 )
 from ansible_collections.multihost.overlay.plugins.module_utils._network_apply import View, converge
 from ansible_collections.multihost.overlay.plugins.module_utils._network_engine import NetworkError, store_url
-from ansible_collections.multihost.overlay.plugins.module_utils._store import StoreError, open_store
+from ansible_collections.multihost.overlay.plugins.module_utils._store import (
+    MissingPackageError,
+    Store,
+    StoreError,
+    UnreadStore,
+    open_store,
+    parse_url,
+)
 
 ARGUMENTS = {
     "name": {"type": "str", "required": True},
@@ -239,6 +255,16 @@ def engine_store(client: DockerClient, check_mode: bool) -> str:
     except NetworkError as exc:
         if check_mode:
             raise NotYetError(str(exc)) from exc
+        raise
+
+
+def readable_store(url: str, token: str | None, check_mode: bool) -> tuple[Store, str]:
+    """The store, and in check mode a message where an earlier role of the same run would make it readable first."""
+    try:
+        return open_store(url, token), ""
+    except MissingPackageError as exc:
+        if check_mode:
+            return UnreadStore(parse_url(url)), f"duplicates and overlaps were not looked for: {exc}"
         raise
 
 
@@ -277,14 +303,16 @@ def run(module: AnsibleModule) -> dict[str, Any]:
         raise NetworkError(f"network {params['name']}: " + "; ".join(problems))
     client = DockerClient(timeout=params["timeout"])
     try:
-        store = open_store(engine_store(client, module.check_mode), params["token"])
+        url = engine_store(client, module.check_mode)
     except NotYetError as exc:
         return bare_result(params, str(exc))
+    store, message = readable_store(url, params["token"], module.check_mode)
     owner = f"{platform.node()} pid {os.getpid()}, network {params['name']}"
     view, after, warning = converge(client, store, params, owner, module.check_mode)
     if warning:
         module.warn(warning)
-    return result_of(params, view, after, module.check_mode)
+    result = result_of(params, view, after, module.check_mode)
+    return {**result, "message": message} if message else result
 
 
 def main() -> None:
@@ -292,7 +320,9 @@ def main() -> None:
     module = AnsibleModule(argument_spec=ARGUMENTS, supports_check_mode=True)
     try:
         result = run(module)
-    except (NetworkError, StoreError) as exc:
+    except NetworkError as exc:
+        module.fail_json(msg=f"{platform.node()}: {exc}", **exc.details)
+    except StoreError as exc:
         module.fail_json(msg=f"{platform.node()}: {exc}")
     except DockerError as exc:
         module.fail_json(msg=f"{platform.node()}: network {module.params['name']}: {exc.message}", status=exc.status)

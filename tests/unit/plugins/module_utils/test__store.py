@@ -87,12 +87,13 @@ def content() -> dict[str, Any]:
         "docker/nodes/10.89.3.12:2376": b"10.89.3.12:2376",
         "docker/nodes/10.89.3.11:2376": b"10.89.3.11:2376",
         base + "network/": None,
-        base + "network/id1": network_record("vnet1", "id1", "10.201.1.0/24"),
-        base + "network/id3": network_record("going", "id3", "10.201.3.0/24", inDelete=True),
-        base + "network/id2": network_record("alpha", "id2", "10.201.2.0/24"),
-        base + "overlay/network/id1": json.dumps(
+        base + "network/id1/": network_record("vnet1", "id1", "10.201.1.0/24"),
+        base + "network/id3/": network_record("going", "id3", "10.201.3.0/24", inDelete=True),
+        base + "network/id2/": network_record("alpha", "id2", "10.201.2.0/24"),
+        base + "overlay/network/id1/": json.dumps(
             {"mtu": 1400, "subnets": [{"GwIP": "10.201.1.1/24", "SubnetIP": "10.201.1.0/24", "Vni": 256}]}).encode(),
-        base + "endpoint/id1/e1": json.dumps(
+        base + "endpoint/gone/": b"",
+        base + "endpoint/id1/e1/": json.dumps(
             {"id": "e1", "name": "web", "locator": "10.89.3.11", "ep_iface": {"addr": "10.201.1.2/24"}}).encode(),
     }
 
