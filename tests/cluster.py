@@ -24,7 +24,8 @@ PORT = 8080
 PROGRAMS = ("/usr", "/bin", "/lib", "/lib64")
 CLIENT = "import sys, urllib.request as u; sys.stdout.write(u.urlopen(sys.argv[1], timeout=3).read().decode())"
 SERVER = f"""
-import http.server, sys
+import http.server, signal, sys
+signal.signal(signal.SIGTERM, lambda *_: sys.exit())  # the first process of a container is deaf to it otherwise
 class Handler(http.server.BaseHTTPRequestHandler):
     def do_GET(self):
         self.send_response(200); self.end_headers(); self.wfile.write(sys.argv[1].encode())

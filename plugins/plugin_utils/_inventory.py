@@ -228,7 +228,7 @@ def _check_overlaps(networks: Sequence[Mapping[str, Any]], addresses: Mapping[st
 
 def agreed(name: str, hosts: Iterable[str], hostvars: Mapping[str, Mapping[str, Any]], default: Any) -> tuple[Any, list[str]]:
     """The value of a cluster variable, which must be the same wherever the inventory sets it."""
-    seen = [(host, hostvars[host][name]) for host in hosts if name in hostvars[host]]
+    seen = [(host, _as_bool(hostvars[host][name], default)) for host in hosts if name in hostvars[host]]
     if not seen:
         return default, []
     first_host, value = seen[0]
@@ -237,6 +237,12 @@ def agreed(name: str, hosts: Iterable[str], hostvars: Mapping[str, Mapping[str, 
         return value, []
     return value, [f"{name} differs between {first_host} and {other}: it belongs to the cluster as a whole. "
                    "Set it once, in group_vars/all."]
+
+
+def _as_bool(value: Any, default: Any) -> Any:
+    """A switch that was given as text, as every extra variable of the form name=value is."""
+    text = str(value).lower()
+    return text in ("true", "yes", "on", "1") if isinstance(default, bool) else value
 
 
 def validate(

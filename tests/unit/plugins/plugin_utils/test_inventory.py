@@ -76,6 +76,11 @@ def test_an_external_store_needs_no_store_group_but_one_endpoint() -> None:
     assert "cannot be used" in only_error(cluster(store=0, **external))
 
 
+def test_a_switch_given_as_text_is_a_switch() -> None:
+    hostvars = {"a": {"ansible_host": "10.0.0.1", "overlay_consul_manage": "false", "overlay_store_url": "consul://10.0.0.9:8500"}}
+    assert validate({"overlay_hosts": ["a"]}, hostvars, DEFAULTS, no_dns)[1] == []
+
+
 def test_a_store_url_beside_our_own_consul_is_refused() -> None:
     assert "overlay_consul_manage: false" in only_error(cluster(overlay_store_url="consul://10.0.0.9:8500"))
 
