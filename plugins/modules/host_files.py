@@ -110,7 +110,7 @@ EXAMPLES = r"""
 """
 
 RETURN = r"""
-changed_paths:
+written:
   description: The files and directories that were written, removed or got another mode or owner.
   type: list
   elements: str
@@ -288,7 +288,7 @@ def run(module: AnsibleModule) -> dict[str, Any]:
         for entry, _found, action in files:
             apply_file(module, entry, action)
     changed = [entry["path"] for entry, action in directories if action] + [entry["path"] for entry, _f, _a in files]
-    return {"changed": bool(changed), "changed_paths": changed, "diff": [file_diff(*change) for change in files]}
+    return {"changed": bool(changed), "written": changed, "diff": [file_diff(*change) for change in files]}
 
 
 def main() -> None:
