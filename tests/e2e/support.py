@@ -198,7 +198,7 @@ def check(run: Run, succeeds: bool | None, warnings: Iterable[str]) -> None:
     assert not found, "unexpected warnings:\n" + "\n".join(found) + tail
     if run.collection:
         other = compare(ROOT, Path(run.collection))
-        assert not other, "another copy of multihost.overlay ran:\n" + "\n".join(other)
+        assert not other, "another copy of the collection ran:\n" + "\n".join(other)
 
 
 def run_playbook(

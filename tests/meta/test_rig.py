@@ -1,0 +1,159 @@
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What the other tests rely on tells the truth: counts of executions, refusals of warnings and of foreign copies."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests import provenance, pythons, run_suites
+from tests.e2e import support
+
+PLAYBOOK = """---
+- name: Some of everything
+  hosts: all
+  gather_facts: false
+  tasks:
+    - name: One module
+      ansible.builtin.ping:
+    - name: None, it runs on the controller
+      ansible.builtin.debug:
+        msg: hello
+    - name: None, it is skipped
+      ansible.builtin.ping:
+      when: inventory_hostname == 'nobody'
+    - name: None on the host
+      ansible.builtin.ping:
+      delegate_to: localhost
+    - name: Two modules
+      ansible.builtin.copy:
+        content: a
+        dest: "{{ folder }}/{{ inventory_hostname }}"
+        mode: "0644"
+    - name: Two modules in a loop
+      ansible.builtin.ping:
+      loop: [1, 2]
+    - name: Fail on one
+      ansible.builtin.fail:
+        msg: This is why.
+      when: inventory_hostname in failing
+"""
+
+
+@pytest.fixture
+def inventory(tmp_path: Path) -> Path:
+    """Two hosts that are this machine, and the playbook beside them."""
+    variables = f"ansible_connection=local ansible_python_interpreter={sys.executable} folder={tmp_path}"
+    path = tmp_path / "hosts.ini"
+    path.write_text(f"alpha {variables}\nbeta {variables}\n")
+    (tmp_path / "play.yml").write_text(PLAYBOOK)
+    return path
+
+
+def test_executions_are_counted(inventory: Path) -> None:
+    """Modules on hosts count, each run of them; skips and the controller's work do not."""
+    playbook = inventory.with_name("play.yml")
+    run = support.run_playbook(playbook, inventory=inventory, extra_vars={"failing": ["beta"]}, succeeds=False)
+    assert run.remote == {"alpha": 5, "beta": 5}
+    assert run.modules["alpha"][1:3] == ["ansible.legacy.stat", "ansible.legacy.copy"]
+    assert run.changed == {"alpha": 1, "beta": 1}
+    assert run.failures == {"beta": "This is why."}
+    assert run.collection == str(support.ROOT)
+    assert [task.outcomes["alpha"] for task in run.tasks] == ["ok", "ok", "skipped", "ok", "changed", "ok", "skipped"]
+
+
+def test_wrong_end_is_a_failure(inventory: Path) -> None:
+    """A run that fails where it should not, and one that succeeds where it should not."""
+    playbook = inventory.with_name("play.yml")
+    with pytest.raises(AssertionError, match="ended with status 2"):
+        support.run_playbook(playbook, inventory=inventory, extra_vars={"failing": ["alpha"]})
+    with pytest.raises(AssertionError, match="ended with status 0"):
+        support.run_playbook(playbook, inventory=inventory, extra_vars={"failing": []}, succeeds=False)
+
+
+def test_warnings_are_refused(inventory: Path) -> None:
+    """Deprecations always, other warnings unless they are expected."""
+    warning = inventory.with_name("warning.yml")
+    warning.write_text("---\n- name: W\n  hosts: nobody_at_all\n  gather_facts: false\n")
+    with pytest.raises(AssertionError, match="unexpected warnings"):
+        support.run_playbook(warning, inventory=inventory)
+    support.run_playbook(warning, inventory=inventory, warnings=["nobody_at_all"])
+    output = "[DEPRECATION WARNING]: it goes\n[WARNING]: hm\nok: [a]\n"
+    assert support.warnings_in(output, [".*"]) == ["[DEPRECATION WARNING]: it goes"]
+    assert len(support.warnings_in(output)) == 2
+
+
+def test_killed_run_leaves_a_record(inventory: Path) -> None:
+    """What had happened until then is known."""
+    playbook = inventory.with_name("play.yml")
+    with support.start_playbook(playbook, inventory=inventory, extra_vars={"failing": []}) as running:
+        running.wait_for_task("Two modules")
+        running.process.kill()
+        run = running.wait(60, succeeds=False)
+    assert run.tasks
+    assert run.stats == {}
+
+
+@pytest.fixture
+def stale(tmp_path: Path, root: Path) -> Path:
+    """An installed copy of the collection that is not what the checkout holds."""
+    copy = tmp_path / "collections" / "ansible_collections" / "multihost" / "overlay"
+    provenance.copy_project(root, copy)
+    with (copy / "plugins" / "module_utils" / "_findings.py").open("a") as module:
+        module.write("# older\n")
+    return copy
+
+
+def test_foreign_copy_is_noticed(stale: Path, root: Path, inventory: Path) -> None:
+    """Before the tests, by what Ansible would load; after a run, by what it did load."""
+    found = provenance.compare(root, stale)
+    assert [line.split(": ")[1] for line in found] == ["differs"]
+    environ = {"ANSIBLE_COLLECTIONS_PATH": str(stale.parents[2])}
+    assert provenance.differences(root, {**os.environ, **environ}) == found
+    with pytest.raises(AssertionError, match="another copy of the collection ran"):
+        support.run_playbook(
+            inventory.with_name("play.yml"), inventory=inventory, extra_vars={"failing": []}, env=environ
+        )
+
+
+def test_copy_is_brought_up_to_date(stale: Path, root: Path) -> None:
+    """A second copy_project undoes all differences and keeps what it is told to keep."""
+    (stale / "plugins" / "modules" / "gone.py").touch()
+    (stale / "tests" / "output").mkdir(parents=True)
+    (stale / "tests" / "output" / "kept").touch()
+    provenance.copy_project(root, stale, keep=("tests/output",))
+    assert provenance.compare(root, stale) == []
+    assert (stale / "tests" / "output" / "kept").exists()
+    shutil.rmtree(stale / "plugins" / "modules")
+    assert provenance.compare(root, stale)
+
+
+def test_shims_are_no_pythons(tmp_path: Path) -> None:
+    """A program that is there and does not run is not found."""
+    shim = tmp_path / "python3.9"
+    shim.write_text("#!/bin/sh\nexit 127\n")
+    shim.chmod(0o755)
+    assert not pythons.answers(shim, "3.9")
+    version = "{}.{}".format(*sys.version_info)
+    assert pythons.answers(Path(sys.executable), version)
+    assert not pythons.answers(Path(sys.executable), "3.1")
+
+
+@pytest.mark.parametrize(
+    ("output", "details"),
+    [
+        ("===== 3 passed, 1 skipped in 2.00s =====", "3 passed, 1 skipped"),
+        ("=== 1 failed, 2 passed in 61.00s (0:01:01) ===\nmake: *** Error", "1 failed, 2 passed"),
+        ("===== 1 passed (molecule scenarios) =====", "1 passed (molecule scenarios)"),
+        ("NOT RUN: no Python", "NOT RUN: no Python"),
+        ("all well", ""),
+    ],
+)
+def test_details_of_a_suite(output: str, details: str) -> None:
+    """The table of results repeats what a suite says of itself."""
+    assert run_suites.details_of(output) == details
