@@ -78,7 +78,16 @@ def ensure_image(lab: Lab, log: Log, release: str) -> Path:
             remove_tree(temporary)
             build(lab, release, temporary)
             os.rename(str(temporary), str(path))
+            remove_unused(lab, release, path)
     return path
+
+
+def remove_unused(lab: Lab, release: str, current: Path) -> None:
+    """Images of an earlier recipe go, unless a host lives on one."""
+    used = {load(path)["image"] for path in lab.base.glob("*/hosts/*/host.json")} | {str(current)}
+    for path in lab.images.glob(release + "-*"):
+        if str(path) not in used:
+            remove_tree(path)
 
 
 def build(lab: Lab, release: str, root: Path) -> None:
