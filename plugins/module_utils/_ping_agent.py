@@ -1,0 +1,209 @@
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The agent of one host: starts by itself, measures, removes what it made, leaves its result, ends by itself."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+import traceback
+from contextlib import suppress
+from typing import Any, Dict, List, NoReturn
+
+from ansible_collections.multihost.overlay.plugins.module_utils import _ping_state as state
+from ansible_collections.multihost.overlay.plugins.module_utils._docker import DockerClient, DockerError
+from ansible_collections.multihost.overlay.plugins.module_utils._ping_endpoint import (
+    make_image,
+    probe_pid,
+    remove_runs,
+    start_endpoint,
+)
+from ansible_collections.multihost.overlay.plugins.module_utils._ping_loop import Network, run_loop
+from ansible_collections.multihost.overlay.plugins.module_utils._ping_netns import open_channel
+from ansible_collections.multihost.overlay.plugins.module_utils._ping_plan import deadlines
+from ansible_collections.multihost.overlay.plugins.module_utils._ping_threads import bring_home, stray_threads
+
+Json = Dict[str, Any]
+# A result that nobody collects (the play was interrupted) goes away with the agent after this many seconds.
+KEEP = 300.0
+
+
+class EndedError(Exception):
+    """A signal, or the last deadline."""
+
+
+def _raise_ended(number: int, _frame: Any) -> NoReturn:
+    raise EndedError(f"ended by signal {number}")
+
+
+def failure(kind: str, error: str) -> Json:
+    """A network that this host could not measure on."""
+    return {"kind": kind, "error": error, "mtu": None, "peers": {}}
+
+
+def _kind_of(exc: DockerError) -> str:
+    if exc.status is None:
+        return "engine_down"
+    missing = exc.status == 404 and "network" in exc.message
+    return "network_missing" if missing else "endpoint_failed"
+
+
+class Agent:
+    """One run on one host."""
+
+    def __init__(self, client: DockerClient, plan: Json, host: str) -> None:
+        self.client = client
+        self.plan = plan
+        self.hosts: List[str] = plan["hosts"]
+        self.place = self.hosts.index(host)
+        self.results: Dict[str, Json] = {}
+        self.networks: Dict[str, Network] = {}
+        self.errors: List[str] = []
+        self.strays_before = len(stray_threads())
+        self.strays_after = 0
+        self.deadlines = deadlines(plan["timing"], self.place, len(self.hosts))
+
+    def _probe(self, number: int) -> Json:
+        probe: Json = self.plan["probes"][number][self.place]
+        return probe
+
+    def prepare(self) -> None:
+        """Start the temporary endpoints, then open the sockets in all probes' namespaces."""
+        names = self.plan["networks"]
+        try:
+            if any(self._probe(number)["how"] == "temporary" for number in range(len(names))):
+                make_image(self.client, self.plan["run"])
+        except DockerError as exc:
+            self.errors.append(exc.message)
+        for number, name in enumerate(names):
+            self._guard(name, number, self._start)
+        for number, name in enumerate(names):
+            if name not in self.results:
+                self._guard(name, number, self._open)
+
+    def _guard(self, name: str, number: int, call: Any) -> None:
+        try:
+            call(name, number)
+        except DockerError as exc:
+            self.results[name] = failure(_kind_of(exc), exc.message)
+        except OSError as exc:
+            self.results[name] = failure("endpoint_failed", str(exc))
+
+    def _start(self, name: str, number: int) -> None:
+        probe = self._probe(number)
+        if probe["how"] == "none":
+            self.results[name] = failure(probe["kind"], probe["error"])
+        elif probe["how"] == "temporary":
+            probe["id"] = start_endpoint(self.client, self.plan["run"], name, probe, int(self.deadlines[2]))
+
+    def _open(self, name: str, number: int) -> None:
+        probe = self._probe(number)
+        pid = probe_pid(self.client, probe["id"], name, probe["address"])
+        channel = open_channel(f"/proc/{pid}/ns/net", probe["address"])
+        self.networks[name] = Network(self.plan, number, self.place, channel, time.monotonic())
+
+    def measure(self) -> None:
+        """Run the loop over the networks that could be opened."""
+        run_loop(list(self.networks.values()), time.monotonic() + self.deadlines[1])
+
+    def _leave(self) -> None:
+        """Take the temporary endpoints off their networks, and mend what that does to old engines."""
+        probes = [(name, self._probe(number)) for number, name in enumerate(self.plan["networks"])]
+        temporary = [(name, probe["id"]) for name, probe in probes if probe["how"] == "temporary" and "id" in probe]
+        for name, ident in temporary:
+            self.client.post(f"/networks/{name}/disconnect", {"Container": ident, "Force": True})
+        if temporary:
+            self.strays_after = bring_home(self.client, [ident for _name, ident in temporary])
+
+    def clean(self) -> None:
+        """Let go of the containers' namespaces, and remove what this run made on this host."""
+        for network in self.networks.values():
+            network.channel.icmp.close()
+            network.channel.dns.close()
+        try:
+            self._leave()
+        except DockerError as exc:
+            self.errors.append(exc.message)
+        try:
+            remove_runs(self.client, lambda run: run == self.plan["run"])
+        except DockerError as exc:
+            self.errors.append(exc.message)
+
+    def result(self) -> Json:
+        """All that the controller needs from this host."""
+        measured = {name: network.result(self.hosts) for name, network in self.networks.items()}
+        strays = {"before": self.strays_before, "after": self.strays_after}
+        return {"networks": {**self.results, **measured}, "errors": self.errors, "strays": strays}
+
+
+def _work(agent: Agent, path: str) -> None:
+    """Measure; whatever happens, remove what was made and leave a result."""
+    try:
+        agent.prepare()
+        agent.measure()
+    except EndedError as exc:
+        agent.errors.append(str(exc))
+    except Exception:  # pylint: disable=broad-exception-caught
+        # An agent has no one to raise to: the traceback goes into the result, the clean-up must happen.
+        agent.errors.append(traceback.format_exc())
+    finally:
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGALRM):
+            signal.signal(number, signal.SIG_IGN)
+        agent.clean()
+        state.write_json(path, "result.json", agent.result())
+
+
+def _await_collection(path: str) -> None:
+    limit = time.monotonic() + KEEP
+    while os.path.isdir(path) and time.monotonic() < limit:
+        time.sleep(0.1)
+
+
+def _close(descriptor: int) -> None:
+    with suppress(OSError):  # the listing's own is closed already
+        os.close(descriptor)
+
+
+def _detach(keep: int, log: str) -> None:
+    """Leave nothing of the module's process: Ansible waits for every copy of its pipes to be closed."""
+    os.setsid()
+    os.chdir("/")
+    os.umask(0o077)
+    null = os.open(os.devnull, os.O_RDWR)
+    output = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+    for target, source in ((0, null), (1, output), (2, output)):
+        os.dup2(source, target)
+    for descriptor in [int(name) for name in os.listdir("/proc/self/fd")]:
+        if descriptor > 2 and descriptor != keep:
+            _close(descriptor)
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGALRM):
+        signal.signal(number, _raise_ended)
+
+
+def _live(agent: Agent, descriptor: int) -> NoReturn:
+    """The agent's whole life, after the second fork. It never returns into the module's code."""
+    path = state.directory(agent.plan["run"])
+    try:
+        _detach(descriptor, os.path.join(path, "log"))
+        signal.setitimer(signal.ITIMER_REAL, agent.deadlines[2])
+        _work(agent, path)
+        _await_collection(path)
+        state.remove(agent.plan["run"])
+    except BaseException:  # pylint: disable=broad-exception-caught
+        traceback.print_exc()
+    finally:
+        os._exit(0)
+
+
+def spawn(agent: Agent) -> None:
+    """Start the agent as a process of its own and return at once."""
+    descriptor = state.create(agent.plan["run"], agent.plan)
+    child = os.fork()
+    if child == 0:
+        if os.fork() == 0:
+            _live(agent, descriptor)
+        os._exit(0)
+    os.waitpid(child, 0)
+    os.close(descriptor)

@@ -1,0 +1,117 @@
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Packets of verify: ICMP echoes that say who sent them and why, and the DNS question asked in a container. No I/O."""
+
+from __future__ import annotations
+
+import struct
+from typing import NamedTuple
+
+ECHO_REPLY = 0
+ECHO_REQUEST = 8
+
+# What an echo is for. A knock asks whether the peer is up and is not counted; the series is counted; full is as large
+# as the interface allows and must not be fragmented; done tells the peer that it is not needed any more.
+KNOCK, SERIES, FULL, DONE = range(4)
+
+SMALL = 84  # bytes with the IP header: what ping sends
+IP_HEADER = 20
+_MAGIC = b"MHOV"
+_ICMP = struct.Struct("!BBHHH")
+_PROBE = struct.Struct("!4s8sHHHBBId")
+_DNS = struct.Struct("!HHHHHH")
+_RCODES = {1: "FORMERR", 2: "SERVFAIL", 3: "NXDOMAIN", 4: "NOTIMP", 5: "REFUSED"}
+
+
+class Probe(NamedTuple):
+    """The payload of an echo. Hosts are numbers: their places in the plan's list."""
+
+    network: int
+    sender: int
+    target: int
+    phase: int
+    seq: int
+    stamp: float
+
+
+class Echo(NamedTuple):
+    """An echo of this run as it arrived."""
+
+    kind: int
+    probe: Probe
+    size: int
+
+
+def checksum(data: bytes) -> int:
+    """The internet checksum of RFC 1071."""
+    padded = data + b"\0" * (len(data) % 2)
+    total = sum(struct.unpack(f"!{len(padded) // 2}H", padded))
+    while total >> 16:
+        total = (total & 0xFFFF) + (total >> 16)
+    return ~total & 0xFFFF
+
+
+def encode(run: bytes, probe: Probe, size: int = SMALL, kind: int = ECHO_REQUEST) -> bytes:
+    """Return an ICMP message that makes an IP packet of ``size`` bytes (never less than the payload needs)."""
+    payload = _PROBE.pack(
+        _MAGIC, run, probe.network, probe.sender, probe.target, probe.phase, 0, probe.seq, probe.stamp
+    )
+    payload += b"\0" * (size - IP_HEADER - _ICMP.size - len(payload))
+    ident = int.from_bytes(run[:2], "big")
+    head = _ICMP.pack(kind, 0, 0, ident, probe.seq & 0xFFFF)
+    return _ICMP.pack(kind, 0, checksum(head + payload), ident, probe.seq & 0xFFFF) + payload
+
+
+def decode(run: bytes, packet: bytes) -> Echo | None:
+    """Read an IP packet from a raw socket; None when it is not an echo of this run."""
+    start = (packet[0] & 0x0F) * 4 if packet else 0
+    if len(packet) < start + _ICMP.size + _PROBE.size:
+        return None
+    kind, code = packet[start], packet[start + 1]
+    magic, owner, network, sender, target, phase, _unused, seq, stamp = _PROBE.unpack_from(packet, start + _ICMP.size)
+    if magic != _MAGIC or owner != run or code or kind not in (ECHO_REQUEST, ECHO_REPLY):
+        return None
+    return Echo(kind, Probe(network, sender, target, phase, seq, stamp), len(packet))
+
+
+def encode_question(ident: int, name: str) -> bytes:
+    """Ask for the A records of a name."""
+    labels = [label.encode() for label in name.rstrip(".").split(".")]
+    if any(not 0 < len(label) < 64 for label in labels):
+        raise ValueError(f"{name!r} cannot be asked of a DNS server: each part between dots has 1 to 63 bytes")
+    question = b"".join(bytes([len(label)]) + label for label in labels) + b"\0"
+    return _DNS.pack(ident, 0x0100, 1, 0, 0, 0) + question + struct.pack("!HH", 1, 1)
+
+
+def _skip_name(data: bytes, at: int) -> int:
+    while data[at]:
+        if data[at] & 0xC0:
+            return at + 2
+        at += data[at] + 1
+    return at + 1
+
+
+def _records(data: bytes, questions: int, answers: int) -> list[str]:
+    at = _DNS.size
+    for _unused in range(questions):
+        at = _skip_name(data, at) + 4
+    found = []
+    for _unused in range(answers):
+        at = _skip_name(data, at)
+        kind, _class, _ttl, length = struct.unpack_from("!HHIH", data, at)
+        at += 10
+        if kind == 1 and length == 4:
+            found.append(".".join(str(byte) for byte in data[at : at + 4]))
+        at += length
+    return found
+
+
+def decode_answer(data: bytes) -> tuple[int, list[str], str | None]:
+    """Return the question's id, the addresses, and what the server said when it gave none."""
+    try:
+        ident, flags, questions, answers, _unused, _unused2 = _DNS.unpack_from(data)
+        addresses = _records(data, questions, answers)
+    except (struct.error, IndexError):
+        return -1, [], "an answer that is not DNS"
+    error = None if addresses else _RCODES.get(flags & 0x0F, "no address")
+    return ident, addresses, error

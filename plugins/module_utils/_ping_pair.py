@@ -1,0 +1,194 @@
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What one agent does about one peer on one network, as a state machine over time. No I/O.
+
+An echo reply proves both directions, a request that arrives proves one. So both ends keep books: what was sent and
+answered, and what was heard of the peer. The controller puts the two books together, and one dropped direction fails
+one pair only.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Dict, List, Set, Tuple
+
+from ansible_collections.multihost.overlay.plugins.module_utils._ping_codec import DONE, FULL, KNOCK, SERIES
+
+NEVER = float("inf")
+KNOCK_FIRST = 0.1  # seconds; doubled with each knock
+KNOCK_SLOWEST = 1.0
+SETTLE = 3.0  # heard but never answered for so long: measure all the same
+DRAIN = 1.0  # how long the last answers may take
+FULL_EVERY = 3  # a full-size packet goes with every third of the series until one is answered
+DONE_TIMES = 5
+DONE_EVERY = 0.2
+ASK_EVERY = 0.5
+
+KNOCKING, MEASURING, DRAINING, CLOSING, CLOSED = "knocking", "measuring", "draining", "closing", "closed"
+Packets = List[Tuple[int, int]]
+
+
+class NameCheck:
+    """Asks for the peer's name until the answer holds the peer's address, or patience ends."""
+
+    def __init__(self, expected: str, patience: float, latest: float) -> None:
+        self.expected = expected
+        self.patience = patience
+        self.at = latest
+        self.deadline = NEVER
+        self.ok = False
+        self.finished = False
+        self.addresses: List[str] = []
+        self.error: str | None = "it was not asked for"
+
+    def start(self, now: float) -> None:
+        """Begin to ask: there is a sign that the peer is up, or the latest moment to begin has come."""
+        if self.deadline == NEVER:
+            self.at, self.deadline = now, now + self.patience
+            self.error = "no answer from 127.0.0.11:53"
+
+    def step(self, now: float) -> bool:
+        """Whether to send a question now."""
+        if self.finished or now < self.at:
+            return False
+        self.start(now)
+        if now >= self.deadline:
+            self.finished, self.at = True, NEVER
+            return False
+        self.at = min(now + ASK_EVERY, self.deadline)
+        return True
+
+    def answer(self, addresses: List[str], error: str | None) -> None:
+        """Take an answer, or the reason why there was none."""
+        if self.finished:
+            return
+        self.addresses, self.error = addresses, error
+        if self.expected in addresses:
+            self.ok = self.finished = True
+            self.at = NEVER
+
+    def result(self) -> Dict[str, Any]:
+        """The row's share of this check."""
+        kind = None if self.ok else "name_wrong" if self.addresses else "name_failed"
+        return {"ok": self.ok, "kind": kind, "addresses": self.addresses, "error": None if self.ok else self.error}
+
+
+class Pair:
+    """Knocks until the peer's agent is heard and answers, sends the series, waits for the name, says done."""
+
+    def __init__(self, timing: Dict[str, Any], expected: str, now: float, knock_until: float) -> None:
+        self.count = int(timing["count"])
+        self.interval = float(timing["interval"])
+        self.stage = KNOCKING
+        self.at = now
+        self.backoff = KNOCK_FIRST
+        self.knock_until = knock_until
+        # Nothing heard of the peer by half time: the name may still be right, and tells the user where to look.
+        self.name = NameCheck(expected, float(timing["patience"]), now + (knock_until - now) / 2)
+        self.replied_at = self.heard_at = NEVER
+        self.sent = self.full_sent = self.done_sent = 0
+        self.replies: Dict[int, float] = {}
+        self.heard: Dict[int, Set[int]] = {KNOCK: set(), SERIES: set(), FULL: set(), DONE: set()}
+        self.full_replied = self.done_acked = False
+        self.send_error: str | None = None
+
+    def on_reply(self, phase: int, seq: int, rtt: float, now: float) -> None:
+        """An echo came back."""
+        if self.replied_at == NEVER:
+            self.replied_at = now
+            self.name.start(now)
+        if phase == SERIES:
+            self.replies.setdefault(seq, rtt)
+        self.full_replied = self.full_replied or phase == FULL
+        self.done_acked = self.done_acked or phase == DONE
+        if self._news():
+            self.at = now
+
+    def on_heard(self, phase: int, seq: int, now: float) -> None:
+        """The peer's own request came in: its agent is at work."""
+        self.heard[phase].add(seq)
+        if self.heard_at == NEVER:
+            self.heard_at = now
+            self.backoff = KNOCK_FIRST
+            self.name.start(now)
+            if self.stage == KNOCKING:
+                self.at = now
+
+    def _news(self) -> bool:
+        """Whether an answer that just came lets the next stage begin before its time."""
+        if self.stage == KNOCKING:
+            return self.heard_at != NEVER
+        if self.stage == DRAINING:
+            return len(self.replies) >= self.sent and self.full_replied
+        return self.stage == CLOSING and self.done_acked
+
+    def wake_at(self) -> float:
+        """When there is something to do next."""
+        if self.stage == CLOSING and not self.name.finished:
+            return self.name.at
+        return min(self.at, self.name.at)
+
+    def step(self, now: float) -> Packets:
+        """Return the packets to send now, as (phase, seq)."""
+        if now < self.at:
+            return []
+        if self.stage == KNOCKING:
+            return self._knock(now)
+        if self.stage == MEASURING:
+            return self._measure(now)
+        if self.stage == DRAINING:
+            self.stage = CLOSING
+        return self._close(now) if self.stage == CLOSING else []
+
+    def _may_start(self, now: float) -> bool:
+        # A running container's kernel answers long before an agent listens there: a reply alone is no start signal.
+        both = self.heard_at != NEVER and self.replied_at != NEVER
+        return both or now >= self.heard_at + SETTLE or now >= self.knock_until
+
+    def _knock(self, now: float) -> Packets:
+        if self._may_start(now):
+            self.stage = MEASURING
+            return self._measure(now)
+        self.at = min(now + self.backoff, self.knock_until, self.heard_at + SETTLE)
+        self.backoff = min(self.backoff * 2, KNOCK_SLOWEST)
+        return [(KNOCK, 0)]
+
+    def _measure(self, now: float) -> Packets:
+        packets = [(SERIES, self.sent)]
+        if self.sent % FULL_EVERY == 0 and not self.full_replied:
+            packets.append((FULL, self.sent))
+            self.full_sent += 1
+        self.sent += 1
+        # Keep the pace, but never send a burst to catch up: bursts lose packets that the network does not.
+        self.at = now + self.interval
+        if self.sent >= self.count:
+            self.stage, self.at = DRAINING, now + DRAIN
+        return packets
+
+    def _close(self, now: float) -> Packets:
+        """Say done until it is acknowledged; the peer may go then, so the name must have been answered before."""
+        if not self.name.finished:
+            return []
+        if self.done_acked or self.done_sent >= DONE_TIMES:
+            self.stage, self.at = CLOSED, NEVER
+            return []
+        self.done_sent += 1
+        self.at = now + DONE_EVERY
+        return [(DONE, self.done_sent)]
+
+    def finished(self) -> bool:
+        """Nothing more to do for this peer, and it needs nothing more of us."""
+        return self.stage == CLOSED and bool(self.heard[DONE])
+
+    def result(self) -> Dict[str, Any]:
+        """This side's book."""
+        times = [rtt * 1000.0 for rtt in self.replies.values()]
+        rtt = [round(value, 3) for value in (min(times), sum(times) / len(times), max(times))] if times else None
+        return {
+            "sent": self.sent,
+            "replied": len(self.replies),
+            "rtt": rtt,
+            "full_replied": self.full_replied,
+            "heard": {"any": self.heard_at != NEVER, "series": len(self.heard[SERIES]), "full": bool(self.heard[FULL])},
+            "name": self.name.result(),
+            "send_error": self.send_error,
+        }

@@ -1,0 +1,109 @@
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""From all hosts' claims and the inventory's expectation to one plan for all hosts. Runs on the controller. No I/O."""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from typing import Any, Dict, Iterator, List
+
+Json = Dict[str, Any]
+
+# An agent answers its peers this long after it should have heard from all of them.
+GRACE = 3.0
+# A controller with few forks starts hosts in rounds; one of the second task takes about as long as one of the first.
+ROUND_MARGIN = 1.5
+MIN_ROUND = 1.0
+
+
+def problem(kind: str, error: str) -> Json:
+    """A place in the plan, or in a result, where nothing can be measured."""
+    return {"how": "none", "kind": kind, "error": error}
+
+
+def _candidates(ipam: List[Json], taken: set[str]) -> Iterator[str]:
+    """Free addresses from the top of each range: engines and people hand out from the bottom."""
+    for config in ipam:
+        subnet = ipaddress.IPv4Network(config["subnet"], strict=False)
+        pool = ipaddress.IPv4Network(config["ip_range"] or config["subnet"], strict=False)
+        # The lowest host address is the engine's gateway where the network names none.
+        unusable = {subnet.network_address, subnet.network_address + 1, subnet.broadcast_address}
+        unusable.update(ipaddress.IPv4Address(address) for address in config["reserved"])
+        for number in range(int(pool.broadcast_address), int(pool.network_address) - 1, -1):
+            address = ipaddress.IPv4Address(number)
+            if address not in unusable and address in subnet and str(address) not in taken:
+                yield str(address)
+
+
+def host_problem(started: Json | None) -> Json | None:
+    """Why a host cannot take part at all, from the result of its first task."""
+    if started is None:
+        return problem("host_unreachable", "it takes no part in this run: it was lost before")
+    if started.get("unreachable"):
+        return problem("host_unreachable", str(started.get("msg", "it cannot be reached")).strip())
+    if "networks" not in started:
+        return problem("not_measured", str(started.get("msg", "its probe could not be prepared")).strip())
+    if started.get("engine_error"):
+        return problem("engine_down", started["engine_error"])
+    return None
+
+
+def _endpoint_name(run: str, host: str, number: int) -> str:
+    # A part of a DNS name has at most 63 bytes; the number keeps shortened names apart.
+    clean = re.sub(r"[^a-z0-9]+", "-", host.lower()).strip("-")[:24]
+    return f"overlay-verify-{run[:8]}-{clean}-{number}"
+
+
+def _network_probes(network: str, number: int, run: str, hosts: List[str], started: Json) -> list[Json]:
+    seen = {host: started[host]["networks"][network] for host in hosts if host_problem(started.get(host)) is None}
+    taken = {address for view in seen.values() for address in view["claims"]}
+    ipam: List[Json] = next((view["ipam"] for view in seen.values() if view["ipam"]), [])
+    free = _candidates(ipam, taken)
+    probes = []
+    for place, host in enumerate(hosts):
+        if host not in seen:
+            probes.append(host_problem(started.get(host)) or {})
+        elif seen[host]["running"]:
+            probes.append(dict(seen[host]["running"][0], how="container"))
+        elif not ipam:
+            error = seen[host]["error"] or f"network {network} has no IPv4 subnet"
+            probes.append(problem("network_missing", error))
+        else:
+            # A Swarm worker shows a network only once something uses it there: so a missing one is tried all the same.
+            probes.append(_temporary(next(free, ""), _endpoint_name(run, host, place * 1000 + number), network))
+    return probes
+
+
+def _temporary(address: str, name: str, network: str) -> Json:
+    if not address:
+        return problem("endpoint_failed", f"no free address is left in network {network} for a temporary endpoint")
+    return {"how": "temporary", "name": name, "address": address, "networks": 1}
+
+
+def spread(elapsed: float, hosts: int, forks: int) -> float:
+    """How much later than the first the last host may start: measured on the first task, at least a second a round."""
+    return round(max(elapsed * ROUND_MARGIN, MIN_ROUND * -(-hosts // max(forks, 1))), 1)
+
+
+def make_plan(run: Json, hosts: List[str], networks: List[str], started: Json, timing: Json) -> Json:
+    """Return the plan that every host gets; it grows with hosts x networks, not with pairs."""
+    return {
+        "run": run["id"],
+        "hosts": hosts,
+        "networks": networks,
+        "probes": [
+            _network_probes(network, number, run["id"], hosts, started) for number, network in enumerate(networks)
+        ],
+        "timing": timing,
+    }
+
+
+def deadlines(timing: Json, place: int, hosts: int) -> tuple[float, float, float]:
+    """Seconds after a host's start: when it gives up waiting for first answers, when it ends, when it is ended.
+
+    Hosts that start early wait longer, so that all of them stop waiting at about the same moment.
+    """
+    knock_until = timing["patience"] + timing["spread"] * (1 - place / max(hosts, 1))
+    finish = knock_until + max(timing["patience"], timing["count"] * timing["interval"]) + GRACE
+    return knock_until, finish, finish + 60.0

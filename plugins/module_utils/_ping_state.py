@@ -1,0 +1,113 @@
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The place of one run on a host: a directory in /run that root alone reads, with a lock that its agent holds."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import shutil
+import time
+from typing import Any, Dict, List
+
+BASE = "/run/multihost-overlay"
+_PREFIX = "verify-"
+Json = Dict[str, Any]
+
+
+def directory(run: str, base: str = BASE) -> str:
+    """Where a run keeps its plan, log and result."""
+    return os.path.join(base, _PREFIX + run)
+
+
+def create(run: str, plan: Json, base: str = BASE) -> int:
+    """Make the directory of a run, locked; return the lock. It fails when the run has one already."""
+    os.makedirs(base, mode=0o755, exist_ok=True)
+    # It gets its name only when it is locked: an unlocked one would pass for a dead run's.
+    nascent = os.path.join(base, "new-" + run)
+    os.mkdir(nascent, 0o700)
+    descriptor = os.open(os.path.join(nascent, "lock"), os.O_RDWR | os.O_CREAT, 0o600)
+    fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    write_json(nascent, "plan.json", plan)
+    os.rename(nascent, directory(run, base))
+    return descriptor
+
+
+def write_json(path: str, name: str, content: Json) -> None:
+    """Write a file that is there as a whole or not at all."""
+    temporary = os.path.join(path, name + ".new")
+    with open(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="utf-8") as stream:
+        json.dump(content, stream)
+    os.replace(temporary, os.path.join(path, name))
+
+
+def read_json(path: str, name: str) -> Json | None:
+    """Return a file's content, or None while it is not there."""
+    try:
+        with open(os.path.join(path, name), encoding="utf-8") as stream:
+            content: Json = json.load(stream)
+            return content
+    except (OSError, ValueError):
+        return None
+
+
+def _held(descriptor: int) -> bool:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return True
+    fcntl.flock(descriptor, fcntl.LOCK_UN)
+    return False
+
+
+def alive(run: str, base: str = BASE) -> bool:
+    """Whether the agent of a run lives: by its lock, since a process number may belong to another by now."""
+    try:
+        descriptor = os.open(os.path.join(directory(run, base), "lock"), os.O_RDWR)
+    except OSError:
+        return False
+    try:
+        return _held(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def dismiss(run: str, seconds: float, base: str = BASE) -> bool:
+    """Remove the run's directory, which tells its agent to go; False when it is still there after ``seconds``."""
+    descriptor = os.open(os.path.join(directory(run, base), "lock"), os.O_RDWR | os.O_CREAT, 0o600)
+    try:
+        remove(run, base)
+        limit = time.monotonic() + seconds
+        while _held(descriptor) and time.monotonic() < limit:
+            time.sleep(0.02)
+        return not _held(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def wait_result(run: str, seconds: float, base: str = BASE) -> Json | None:
+    """Wait for the agent's result; None when it died without one or is late."""
+    limit = time.monotonic() + seconds
+    path = directory(run, base)
+    while time.monotonic() < limit:
+        living = alive(run, base)
+        result = read_json(path, "result.json")
+        if result is not None or not living:
+            return result
+        time.sleep(0.05)
+    return None
+
+
+def remove(run: str, base: str = BASE) -> None:
+    """Remove the directory, which also tells a waiting agent to go."""
+    shutil.rmtree(directory(run, base), ignore_errors=True)
+
+
+def dead_runs(base: str = BASE) -> List[str]:
+    """Runs whose directory is there and whose agent is not."""
+    try:
+        names = [name for name in os.listdir(base) if name.startswith(_PREFIX)]
+    except OSError:
+        return []
+    return sorted(run for run in (name[len(_PREFIX) :] for name in names) if not alive(run, base))

@@ -1,0 +1,245 @@
+#!/usr/bin/python
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Measures overlay networks from inside containers' network namespaces."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: overlay_ping
+short_description: Measure overlay networks from inside containers
+version_added: "0.1.0"
+author: multihost.overlay contributors (@multihost)
+description:
+  - Measures from a host to all its peers on several networks at once, by address and by name, with loss, round-trip
+    times and a full-size packet that must not be fragmented.
+  - Three calls per host make a run, whatever the number of peers. V(started) reads, V(probed) starts an agent that
+    works and ends by itself, V(collected) takes its result. M(multihost.overlay.verify_report) makes the plan between
+    the first two and the report after the third; role C(overlay_verify) has all of it in order.
+  - Sends from a container that runs already where a host has one on the network. Elsewhere from a temporary container,
+    at an address that no running or stopped container of any host claims. Its image is made on the spot; nothing is
+    pulled, and nothing is installed or run in a user's container.
+  - Everything is removed at the end. A temporary container also ends and goes by itself when its agent is killed, and
+    the first call of the next run removes what a killed run left.
+requirements:
+  - root on the host
+extends_documentation_fragment:
+  - multihost.overlay.attributes
+attributes:
+  check_mode:
+    support: partial
+    details: V(started) reads as always and removes nothing; the other calls do nothing and are skipped.
+  diff_mode:
+    support: none
+    details: What it makes is gone when it ends.
+  idempotent:
+    support: full
+options:
+  state:
+    description:
+      - V(started) returns what the plan needs to know of this host, and removes what killed runs left behind.
+      - V(probed) starts the agent with O(plan) and returns at once.
+      - V(collected) waits until the agent has ended, and returns its result.
+    type: str
+    choices: [started, probed, collected]
+    required: true
+  run_id:
+    description: The run's number, 16 hexadecimal digits, the same on all hosts.
+    type: str
+    required: true
+  networks:
+    description: Names of the networks. Needed for O(state=started).
+    type: list
+    elements: str
+    default: []
+  host:
+    description: The inventory's name of this host, as in the plan. Needed for O(state=probed).
+    type: str
+  plan:
+    description: RV(multihost.overlay.verify_report#module:plan). Needed for O(state=probed).
+    type: dict
+  docker_socket:
+    description: The engine's socket on the host.
+    type: path
+    default: /var/run/docker.sock
+seealso:
+  - module: multihost.overlay.verify_report
+"""
+
+EXAMPLES = r"""
+- name: Read what containers hold and claim
+  multihost.overlay.overlay_ping:
+    state: started
+    run_id: 0123456789abcdef
+    networks: [vnet1]
+  register: started
+
+- name: Start the agent
+  multihost.overlay.overlay_ping:
+    state: probed
+    run_id: 0123456789abcdef
+    host: "{{ inventory_hostname }}"
+    plan: "{{ planned.plan }}"
+
+- name: Take its result
+  multihost.overlay.overlay_ping:
+    state: collected
+    run_id: 0123456789abcdef
+  register: collected
+"""
+
+RETURN = r"""
+run_id:
+  description: The run's number.
+  returned: success
+  type: str
+  sample: 0123456789abcdef
+networks:
+  description:
+    - With O(state=started), for each network its id, address ranges, the addresses that containers hold or claim, and
+      running containers that can serve as the probe.
+    - With O(state=collected), for each network what was sent and heard, by peer.
+  returned: for O(state=started) and O(state=collected)
+  type: dict
+  sample:
+    vnet1:
+      id: 0f2c
+      ipam: [{subnet: 10.10.1.0/24, ip_range: null, reserved: [10.10.1.1]}]
+      claims: [10.10.1.2]
+      running: []
+      error: null
+engine_error:
+  description: Why the engine could not be asked; V(null) when it could.
+  returned: for O(state=started)
+  type: str
+  sample: null
+removed:
+  description: What killed runs had left and was removed.
+  returned: for O(state=started)
+  type: list
+  elements: str
+  sample: []
+errors:
+  description: What went wrong in the agent beyond the measurements.
+  returned: for O(state=collected)
+  type: list
+  elements: str
+  sample: []
+strays:
+  description: Threads of dockerd that were lost in namespaces that are gone, before the run and after it.
+  returned: for O(state=collected), when the agent left a result
+  type: dict
+  sample: {before: 0, after: 0}
+agent_died:
+  description: Whether the agent ended without leaving a result.
+  returned: for O(state=collected)
+  type: bool
+  sample: false
+"""
+
+import os
+import re
+from typing import Any, Dict, List
+
+from ansible.module_utils.basic import AnsibleModule
+
+from ansible_collections.multihost.overlay.plugins.module_utils import _ping_state as state
+from ansible_collections.multihost.overlay.plugins.module_utils._docker import DockerClient, DockerError
+from ansible_collections.multihost.overlay.plugins.module_utils._ping_agent import Agent, spawn
+from ansible_collections.multihost.overlay.plugins.module_utils._ping_claims import missing_network, read_network
+from ansible_collections.multihost.overlay.plugins.module_utils._ping_endpoint import remove_runs
+from ansible_collections.multihost.overlay.plugins.module_utils._ping_plan import deadlines
+
+Json = Dict[str, Any]
+
+
+def remove_leftovers(client: DockerClient) -> List[str]:
+    """Remove what runs whose agent is dead have left."""
+    removed = remove_runs(client, lambda run: not state.alive(run))
+    for run in state.dead_runs():
+        state.remove(run)
+        removed.append(state.directory(run))
+    return removed
+
+
+def read_networks(client: DockerClient, names: List[str]) -> Json:
+    """Return what this host knows of each network: one list of containers, one look at each network."""
+    # All containers, also stopped ones: Docker does not reserve the addresses that those will ask for.
+    containers = client.get("/containers/json", {"all": True}) or []
+    found: Json = {}
+    for name in names:
+        try:
+            found[name] = read_network(name, client.get(f"/networks/{name}"), containers)
+        except DockerError as exc:
+            if exc.status is None:
+                raise
+            found[name] = missing_network(containers, name, exc.message)
+    return found
+
+
+def started(client: DockerClient, params: Json, check_mode: bool) -> Json:
+    """Read; a silent engine is a result, not a failure, because its pairs must be reported too."""
+    try:
+        removed = [] if check_mode else remove_leftovers(client)
+        networks = read_networks(client, params["networks"])
+    except DockerError as exc:
+        return {"changed": False, "networks": {}, "engine_error": exc.message, "removed": []}
+    return {"changed": bool(removed), "networks": networks, "engine_error": None, "removed": removed}
+
+
+def probed(client: DockerClient, params: Json) -> Json:
+    """Let the agent go its way; what it makes is gone when it ends, so nothing changes."""
+    spawn(Agent(client, params["plan"], params["host"]))
+    return {"changed": False}
+
+
+def collected(client: DockerClient, params: Json) -> Json:
+    """Wait for the agent, and clean up in its place when it died."""
+    run = params["run_id"]
+    plan = state.read_json(state.directory(run), "plan.json")
+    died: Json = {"changed": False, "networks": {}, "agent_died": True}
+    if plan is None:
+        return dict(died, errors=["no agent of this run is on this host"])
+    # Its own last deadline, and the time that the removal of its containers may take.
+    result = state.wait_result(run, deadlines(plan["timing"], 0, len(plan["hosts"]))[2] + client.timeout)
+    errors = [] if state.dismiss(run, 5.0) else ["the agent is still there"]
+    if result is not None:
+        errors += result["errors"]
+        return dict(result, changed=False, agent_died=False, errors=errors)
+    try:
+        remove_runs(client, lambda owner: owner == run)
+    except DockerError as exc:
+        errors.append(exc.message)
+    return dict(died, errors=errors)
+
+
+def main() -> None:
+    """Parse, call, exit."""
+    module = AnsibleModule(
+        argument_spec={
+            "state": {"type": "str", "choices": ["started", "probed", "collected"], "required": True},
+            "run_id": {"type": "str", "required": True},
+            "networks": {"type": "list", "elements": "str", "default": []},
+            "host": {"type": "str"},
+            "plan": {"type": "dict"},
+            "docker_socket": {"type": "path", "default": "/var/run/docker.sock"},
+        },
+        required_if=[("state", "started", ("networks",)), ("state", "probed", ("host", "plan"))],
+        supports_check_mode=True,
+    )
+    params = module.params
+    if not re.fullmatch(r"[0-9a-f]{16}", params["run_id"]):
+        module.fail_json(msg=f"run_id must be 16 hexadecimal digits, not {params['run_id']!r}")
+    if os.geteuid() != 0:
+        module.fail_json(msg="only root can enter a container's network namespace: run the play with become: true")
+    client = DockerClient(params["docker_socket"])
+    if params["state"] == "started":
+        module.exit_json(run_id=params["run_id"], **started(client, params, module.check_mode))
+    if module.check_mode:
+        module.exit_json(changed=False, skipped=True, msg="no packets are sent in check mode")
+    result = (probed if params["state"] == "probed" else collected)(client, params)
+    module.exit_json(run_id=params["run_id"], **result)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,113 @@
+#!/usr/bin/python
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Documentation of the action plugin of the same name, which does the work on the controller."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: verify_report
+short_description: Plan and report a proof of all pairs of hosts
+version_added: "0.1.0"
+author: multihost.overlay contributors (@multihost)
+description:
+  - The controller's part of a run of M(multihost.overlay.overlay_ping). Reads what the hosts registered as
+    C(__overlay_verify_started), C(__overlay_verify_probed) and C(__overlay_verify_collected).
+  - The pairs come from O(hosts) and O(networks) alone. A host or an endpoint that did not start makes failed rows,
+    never missing ones.
+  - Runs on the controller only.
+extends_documentation_fragment:
+  - multihost.overlay.attributes
+attributes:
+  check_mode:
+    support: full
+  diff_mode:
+    support: none
+    details: It writes a report about a moment.
+  idempotent:
+    support: none
+    details: Each run has a number and a report of its own.
+options:
+  state:
+    description:
+      - V(begun) numbers the run, and refuses it when hosts are left out of the play.
+      - V(planned) chooses a container or a free address for each host and network.
+      - V(composed) writes C(verify.json), prints a matrix for each network, and fails when a pair failed.
+    type: str
+    choices: [begun, planned, composed]
+    required: true
+  hosts:
+    description: The inventory's names of the overlay's hosts.
+    type: list
+    elements: str
+    required: true
+  networks:
+    description: Names of the networks. Needed for O(state=planned).
+    type: list
+    elements: str
+    default: []
+  run:
+    description: RV(run). Needed for O(state=planned) and O(state=composed).
+    type: dict
+  plan:
+    description: RV(plan). Needed for O(state=composed).
+    type: dict
+  count:
+    description: Packets of a pair's series.
+    type: int
+    default: 10
+  interval:
+    description: Seconds between them.
+    type: float
+    default: 0.1
+  patience:
+    description:
+      - Seconds to wait for a peer's first answer, and for its name.
+      - To the first is added, for controllers with few forks, the time that the start of all hosts takes.
+    type: float
+    default: 10.0
+  max_loss:
+    description: The greatest loss, as a fraction, at which a pair is still good.
+    type: float
+    default: 0.0
+  report_dir:
+    description:
+      - Folder on the controller for C(verify.json). A relative one is under the folder that Ansible was started in.
+    type: str
+    default: ./overlay-report
+seealso:
+  - module: multihost.overlay.overlay_ping
+"""
+
+EXAMPLES = r"""
+- name: Choose who probes, and from which address
+  multihost.overlay.verify_report:
+    state: planned
+    hosts: "{{ groups['overlay_hosts'] }}"
+    networks: [vnet1]
+    run: "{{ begun.run }}"
+  register: planned
+"""
+
+RETURN = r"""
+run:
+  description: The run's number and when it began.
+  returned: for O(state=begun)
+  type: dict
+  sample: {id: 0123456789abcdef, begun: 1790000000.0}
+plan:
+  description: What every host needs to know; the same for all.
+  returned: for O(state=planned)
+  type: dict
+  sample: {run: 0123456789abcdef, hosts: [node1, node2], networks: [vnet1], probes: [], timing: {}}
+path:
+  description: The report on the controller.
+  returned: for O(state=composed)
+  type: str
+  sample: /home/user/overlay-report/verify.json
+summary:
+  description: The number of pairs, how many failed, and how long the run took.
+  returned: for O(state=composed)
+  type: dict
+  sample: {pairs: 6, failed: 0, seconds: 5.1}
+"""
