@@ -172,8 +172,8 @@ def gate(running: Running, due: Due, joined: bool) -> str:
     return "busy" if running.containers and due.restart else "idle"
 
 
-def explain(due: Due, running: Running, containers: list[dict[str, Any]]) -> str:
-    """Why a restart stays pending, and the cures."""
+def explain(due: Due, running: Running, containers: list[dict[str, Any]], refused: bool = False) -> str:
+    """Why a restart stays pending, and the cures. `refused`: the user has switched live-restore off."""
     if due.start:
         return "The engine does not run and overlay_docker_restart is never: start it with systemctl start docker."
     dying = [item["name"] for item in containers if item["would_die"]]
@@ -185,6 +185,8 @@ def explain(due: Due, running: Running, containers: list[dict[str, Any]]) -> str
         text += f" These would not come back by themselves (no restart policy): {', '.join(without)}."
     if not running.shims_survive:
         text += f" Its unit has KillMode={running.kill_mode}, so that live-restore does not save them."
+    if dying and refused:
+        text += " live-restore would save them, but is switched off by a setting that is not ours."
     return (
         text + " Consent with overlay_docker_restart: rolling, or restart it yourself when it suits: systemctl"
         " restart docker."

@@ -88,6 +88,17 @@ def stringified(config: dict[str, Any]) -> dict[str, Any]:
     return {**config, OPTIONS: texts}
 
 
+def with_defaults(config: dict[str, Any], defaults: dict[str, Any], seen: Situation) -> dict[str, Any]:
+    """All wanted settings: of `defaults` only those that the user has not decided otherwise."""
+    return {**{key: value for key, value in defaults.items() if not _is_decided(key, value, seen)}, **config}
+
+
+def _is_decided(key: str, value: Any, seen: Situation) -> bool:
+    if key in seen.flags:
+        return not _same(key, value, seen.flags[key].value, seen)
+    return key in seen.document and not _is_ours(key, seen) and not _same(key, value, seen.document[key], seen)
+
+
 def is_foreign(wanted: dict[str, Any], seen: Situation) -> bool:
     """Whether daemon.json names a store that is neither the wanted one nor put there by us."""
     if STORE not in wanted or STORE not in seen.document or _is_ours(STORE, seen):

@@ -25,6 +25,7 @@ from ansible_collections.multihost.overlay.plugins.module_utils._daemon_plan imp
     is_foreign,
     make_plan,
     stringified,
+    with_defaults,
 )
 from ansible_collections.multihost.overlay.plugins.module_utils._manifest import STATE_DIR, Manifest, write_atomic
 
@@ -37,6 +38,7 @@ class Request:
     """The module's parameters."""
 
     config: dict[str, Any]
+    defaults: dict[str, Any]
     path: str
     role: str
     overwrite: bool
@@ -68,22 +70,28 @@ def look(request: Request, engine: host.Engine) -> View:
     document = parse(text or "", request.path)
     manifest = Manifest.load()
     running = engine.look(request.units)
-    plan = _plan(request, engine, document, manifest)
+    seen = _situation(request, engine, document, manifest)
+    wanted = stringified(with_defaults(request.config, request.defaults, seen))
+    plan = make_plan(wanted, seen)
     if plan.problems:
         raise DaemonConfigError("\n".join(plan.problems))
-    wanted = stringified(request.config)
     due = pending.whats_due(running, manifest.state.get(STATE_KEY), _reasons(request, engine, running, plan, wanted))
-    joined = STORE not in wanted or (running.active and host.gossips(_advertised(running, wanted)))
+    joined = STORE not in wanted or _is_joined(running, wanted, due)
     return View(text, document, manifest, running, plan, due, joined, wanted)
 
 
-def _plan(request: Request, engine: host.Engine, document: dict[str, Any], manifest: Manifest) -> Plan:
+def _is_joined(running: pending.Running, wanted: dict[str, Any], due: pending.Due) -> bool:
+    """Whether the engine is in the wanted store, which one that gossips by way of another store is not."""
+    return running.active and STORE not in due.restart and host.gossips(_advertised(running, wanted))
+
+
+def _situation(request: Request, engine: host.Engine, document: dict[str, Any], manifest: Manifest) -> Situation:
     keys = manifest.owned_keys(request.path)
     owned = {key: record for key, record in keys.items() if record.get("role") == request.role}
     seen = Situation(request.path, document, engine.flags(), owned, request.overwrite, False, host.address_of)
     if is_foreign(request.config, seen) and not request.overwrite:
         seen = replace(seen, store_in_use=engine.has_overlay_networks())
-    return make_plan(request.config, seen)
+    return seen
 
 
 def _reasons(
@@ -207,9 +215,12 @@ def apply(request: Request, engine: host.Engine, warn: Callable[[str], None]) ->
     if not request.check_mode:
         decision = _act(request, engine, view, decision)
     result = result_of(view, engine)
-    if decision.pending:
-        warn(pending.explain(view.due, view.running, result["containers"]))
     result["restart_pending"] = bool(view.due.restart) and decision.pending
+    result["explanation"] = ""
+    if decision.pending:
+        refused = bool(request.defaults.get(pending.LIVE_RESTORE)) and pending.LIVE_RESTORE not in view.wanted
+        result["explanation"] = pending.explain(view.due, view.running, result["containers"], refused)
+        warn(result["explanation"])
     done = _done(decision)
     return {"changed": any(done.values()), **done, **result, "diff": _diff(view, decision)}
 

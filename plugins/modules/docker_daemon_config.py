@@ -41,9 +41,16 @@ options:
     description:
       - The keys of daemon.json that are ours, with their values. Numbers in C(cluster-store-opts) become strings.
       - A key that was ours and is not given any more gets its prior value back.
-      - Give the same value in both states.
+      - Give the same value in both states, here and in O(defaults).
     type: dict
     required: true
+  defaults:
+    description:
+      - Keys that are ours as well, but only where the user has not decided otherwise. Where daemon.json or a flag has
+        another value that is not ours, that one stays.
+      - A key of O(config) wins over one of these.
+    type: dict
+    default: {}
   path:
     description: Place of daemon.json.
     type: path
@@ -99,6 +106,7 @@ EXAMPLES = r"""
     config:
       cluster-store: consul://127.0.0.1:8500
       cluster-advertise: 10.88.0.11:2376
+    defaults:
       live-restore: true
   register: staged
 
@@ -109,6 +117,7 @@ EXAMPLES = r"""
     config:
       cluster-store: consul://127.0.0.1:8500
       cluster-advertise: 10.88.0.11:2376
+    defaults:
       live-restore: true
   when: staged.apply != 'none'
 """
@@ -171,7 +180,7 @@ live_restore:
   returned: success
   sample: true
 joined:
-  description: Whether the engine has joined the store; null if none is wanted or the engine does not run.
+  description: Whether the engine has joined the wanted store; null if none is wanted or the engine does not run.
   type: bool
   returned: success
   sample: true
@@ -186,6 +195,11 @@ units:
   type: dict
   returned: success
   sample: {"docker.service": {"enabled": "enabled", "needs_reload": false}}
+explanation:
+  description: Why a restart is not done, what it would do to whom, and the cures; empty if nothing stays pending.
+  type: str
+  returned: O(state=applied)
+  sample: ""
 started:
   description: Whether the engine was (or would be) started.
   type: bool
@@ -216,6 +230,7 @@ from ansible_collections.multihost.overlay.plugins.module_utils._manifest import
 ARGUMENTS: dict[str, Any] = {
     "state": {"type": "str", "choices": ["staged", "applied"], "default": "staged"},
     "config": {"type": "dict", "required": True},
+    "defaults": {"type": "dict", "default": {}},
     "path": {"type": "path", "default": "/etc/docker/daemon.json"},
     "role": {"type": "str", "default": "overlay_docker"},
     "overwrite": {"type": "bool", "default": False},
@@ -230,8 +245,8 @@ ARGUMENTS: dict[str, Any] = {
 
 def run(module: AnsibleModule) -> dict[str, Any]:
     """One of the two steps."""
-    names = ("config", "path", "role", "overwrite", "restart", "reasons", "environment_file", "units", "wait")
-    request = Request(check_mode=module.check_mode, **{name: module.params[name] for name in names})
+    given = {name: value for name, value in module.params.items() if name not in ("state", "socket")}
+    request = Request(check_mode=module.check_mode, **given)
     engine = Engine(module.params["socket"])
     if module.params["state"] == "staged":
         return stage(request, engine)
