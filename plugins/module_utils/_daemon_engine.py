@@ -206,11 +206,12 @@ class Engine:
 
     def words(self, since: float) -> str:
         """What dockerd itself said since then, without its chatter."""
-        _status, text = run(["journalctl", "-u", UNIT, "-o", "cat", "--no-pager", "-n400", f"--since=@{int(since)}"])
-        chatter = re.compile(r"^\s*$|level=(info|debug)")
+        # By its own name: what systemd says of the unit is not what dockerd says.
+        argv = ["journalctl", "-u", UNIT, "-t", "dockerd", "-o", "cat", "--no-pager", "-n400", f"--since=@{int(since)}"]
+        _status, text = run(argv)
+        chatter = re.compile(r"^\s*$|^-- |level=(info|debug)|is deprecated")
         lines = [line for line in text.splitlines() if not chatter.search(line)]
-        mine = [line for line in lines if "level=" in line or "docker" in line.lower()]
-        return "\n".join((mine or lines)[-12:])
+        return "\n".join(lines[-12:]) or "(nothing)"
 
 
 def _is_outermost(pid: str) -> bool:

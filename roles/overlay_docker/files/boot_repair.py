@@ -3,20 +3,27 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Restarts dockerd once after a boot that left overlay containers dead.
 
-After a power cut (and after a reboot with live-restore) Docker restores its containers with endpoints of the boot
-before and fails: "could not get network sandbox". Such a container stays down whatever its restart policy, and
-`docker start` fails too. A second restart of dockerd cures it, once the store has a leader again. This does just that,
-at most once a boot, and only if there is such a container. Standard library only: it runs before anything else can be
-counted on.
+After a power cut (and after a reboot with live-restore) Docker restores the overlay endpoints of the boot before and
+stops at the first one: "could not get network sandbox". Its containers stay down whatever their restart policy, and
+`docker start` fails too. Each start of dockerd forgets that first endpoint only; those behind it in its database are
+never forgotten, so a restart alone is the cure for a host with one overlay container, and no number of restarts is
+for two.
+
+So this waits for the engine and for the store's leader, looks for such containers, and if there are any: stops
+dockerd, makes the endpoints that no running container has name a network that does not exist (dockerd itself then
+deletes them as stale), and starts it again. At most once a boot, and never if nothing is wrong. With live-restore the
+other containers go on. Standard library only: it runs before anything else can be counted on.
 """
 
 from __future__ import annotations
 
 import argparse
+import fcntl
 import http.client
 import json
 import os
 import re
+import shutil
 import socket
 import subprocess
 import sys
@@ -26,6 +33,10 @@ import urllib.request
 from typing import Any, Callable
 
 MARKER = "/run/multihost-overlay/boot-repair"
+BACKUP = "/var/lib/multihost-overlay/backup/local-kv.db"
+# An overlay endpoint in dockerd's database of this host: key, eight bytes of libkv's, and JSON that names its network.
+ENDPOINT = re.compile(rb'overlay/endpoint/([0-9a-f]{64})/.{8}\{[^{}]*"nid":"([0-9a-f]{64})"', re.DOTALL)
+NOWHERE = b"0" * 64
 SOCKET = "/var/run/docker.sock"
 POLICIES = ("always", "unless-stopped", "on-failure")
 UP = ("running", "paused")
@@ -66,7 +77,7 @@ def docker(path: str) -> Any:
 
 
 def has_leader(url: str) -> bool:
-    """Whether the store says that it is healthy. One that answers but does not let us ask (401, 403) counts as well."""
+    """Whether the store says that it is healthy. One that answers but lets us not ask (401, 403) counts as well."""
     opener = urllib.request.build_opener(
         urllib.request.ProxyHandler({})
     )  # a proxy is not between a host and its own store
@@ -167,13 +178,59 @@ def settled(settle: float) -> tuple[dict[str, str], list[str]]:
     return before, victims
 
 
+def kept_endpoints(ask: Callable[[str], Any]) -> set[str] | None:
+    """The endpoints of running containers, which live-restore needs; None if not all could be learnt."""
+    running = ask("/containers/json")
+    found = [ask(f"/containers/{item['Id']}/json") for item in running or []]
+    if running is None or not all(found):
+        return None
+    networks = [item["NetworkSettings"]["Networks"] or {} for item in found]
+    return {network["EndpointID"] for group in networks for network in group.values() if network.get("EndpointID")}
+
+
+def stale_places(data: bytes, keep: set[str]) -> list[int]:
+    """Where in the database the network of an endpoint stands that no running container has."""
+    return [found.start(2) for found in ENDPOINT.finditer(data) if found.group(1).decode() not in keep]
+
+
+def forget_stale(root: str, keep: set[str]) -> None:
+    """Make dockerd, which is down, forget stale endpoints. Only bytes within values change: the tree holds."""
+    path = os.path.join(root, "network/files/local-kv.db")
+    try:
+        with open(path, "r+b") as database:
+            fcntl.flock(database, fcntl.LOCK_EX | fcntl.LOCK_NB)  # dockerd holds it while it runs
+            places = stale_places(database.read(), keep)
+            os.makedirs(os.path.dirname(BACKUP), mode=0o700, exist_ok=True)
+            shutil.copy(path, BACKUP)
+            for place in places:
+                database.seek(place)
+                database.write(NOWHERE)
+            database.flush()
+            os.fsync(database.fileno())
+    except OSError as error:
+        log(f"{path} could not be mended ({error}); dockerd is restarted all the same")
+
+
+def systemctl(verb: str) -> bool:
+    """Do it to the engine; whether it went well."""
+    return subprocess.run(["systemctl", "--quiet", verb, "docker.service"], check=False).returncode == 0
+
+
 def repair(timeout: float) -> bool:
-    """Restart dockerd and wait until it answers."""
+    """Restart dockerd without its stale endpoints, and wait until it answers."""
     os.makedirs(os.path.dirname(MARKER), exist_ok=True)
     with open(MARKER, "w", encoding="utf-8") as handle:  # before the restart: never a second one in this boot
         handle.write(f"{time.time():.0f}\n")
-    done = subprocess.run(["systemctl", "restart", "docker.service"], check=False)
-    return done.returncode == 0 and wait_for("the engine", lambda: docker("/info"), time.monotonic() + timeout)
+    root = (docker("/info") or {}).get("DockerRootDir", "/var/lib/docker")
+    keep = kept_endpoints(docker)
+    systemctl("stop")
+    try:
+        if keep is not None:
+            forget_stale(root, keep)
+    finally:
+        systemctl("reset-failed")
+        started = systemctl("start")
+    return started and wait_for("the engine", lambda: docker("/info"), time.monotonic() + timeout)
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -209,7 +266,7 @@ def act(settle: float) -> int:
         log(f"dockerd said: {line}")
     if victims:
         log(
-            f"dockerd is NOT restarted, because {', '.join(victims)} would not come back (no restart policy, no live-restore);"
+            f"dockerd is NOT restarted, because {', '.join(victims)} would not come back (no policy, no live-restore);"
             " when that is all right: systemctl restart docker.service"
         )
         return 1

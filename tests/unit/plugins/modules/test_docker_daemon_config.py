@@ -1,0 +1,276 @@
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""docker_daemon_config as a whole, with an engine that is played: what is written, ordered and returned."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any, Callable
+
+import pytest
+
+from ansible_collections.multihost.overlay.plugins.module_utils import _daemon_engine as host
+from ansible_collections.multihost.overlay.plugins.module_utils import _daemon_steps as steps
+from ansible_collections.multihost.overlay.plugins.module_utils._daemon_flags import Flag
+from ansible_collections.multihost.overlay.plugins.module_utils._daemon_pending import Running
+from ansible_collections.multihost.overlay.plugins.module_utils._manifest import Manifest
+from ansible_collections.multihost.overlay.plugins.modules import docker_daemon_config as module
+
+WANTED = {"cluster-store": "consul://127.0.0.1:8500", "cluster-advertise": "10.0.0.1:2376", "live-restore": True}
+
+
+class PlayedEngine:
+    """An engine that takes over daemon.json on a start, and live-restore on a reload too."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.installed, self.running, self.starts = True, True, 1
+        self.containers_running = 0
+        self.bad_store = ""
+        self.found_flags: dict[str, Flag] = {}
+        self.properties: dict[str, str] = {}
+        self.unit_states: dict[str, dict[str, str]] = {}
+        self.orders: list[str] = []
+        self.effective: dict[str, Any] = {}
+
+    def _document(self) -> dict[str, Any]:
+        return json.loads(self.path.read_text()) if self.path.exists() else {}
+
+    def info(self) -> dict[str, Any] | None:
+        if not self.running:
+            return None
+        return {
+            "ContainersRunning": self.containers_running,
+            "LiveRestoreEnabled": self.effective.get("live-restore", False),
+            "ClusterStore": self.effective.get("cluster-store", ""),
+            "ClusterAdvertise": self.effective.get("cluster-advertise", ""),
+        }
+
+    def look(self, others: list[str] | None = None) -> Running:
+        self.unit_states = {name: {"UnitFileState": "enabled"} for name in others or []}
+        state = "active" if self.running else "failed"
+        self.properties = {"InvocationID": f"i{self.starts}", "ActiveState": state, "Result": "exit-code"}
+        info = self.info()
+        return Running(self.installed, info is not None, f"i{self.starts}" if info else "", "process", info)
+
+    def order(self, verb: str) -> tuple[int, str]:
+        self.orders.append(verb)
+        if verb == "reload":
+            self.effective = {**self.effective, "live-restore": self._document().get("live-restore", False)}
+        else:
+            self.starts += 1
+            self.effective = self._document()
+            self.running = not self.bad_store or self.effective.get("cluster-store") != self.bad_store
+        return 0, ""
+
+    def flags(self) -> dict[str, Flag]:
+        return self.found_flags
+
+    def environment(self) -> dict[str, str]:
+        return {}
+
+    def other_binary(self) -> str:
+        return ""
+
+    def has_overlay_networks(self) -> bool | None:
+        return True
+
+    def containers(self, running: Running) -> list[dict[str, Any]]:
+        item = {"name": "web", "id": "1", "image": "i", "restart_policy": "no", "would_die": not running.live_restore}
+        return [item] * self.containers_running
+
+    def words(self, since: float) -> str:
+        return "failed to start daemon: of this very reason"
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "etc" / "daemon.json"
+
+
+@pytest.fixture
+def engine(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> PlayedEngine:
+    played = PlayedEngine(path)
+    path.parent.mkdir()
+    original = Manifest.load
+    monkeypatch.setattr(steps.Manifest, "load", lambda: original(str(tmp_path / "state" / "manifest.json")))
+    monkeypatch.setattr(steps, "PREVIOUS", str(tmp_path / "state" / "backup" / "previous"))
+    monkeypatch.setattr(steps.time, "sleep", lambda _seconds: None)
+    monkeypatch.setattr(module, "Engine", lambda _socket: played)
+    monkeypatch.setattr(host, "gossips", lambda _address: played.running)
+    monkeypatch.setattr(host, "address_of", str)
+    return played
+
+
+@pytest.fixture
+def call(engine: PlayedEngine, path: Path, run_module: Callable[..., dict[str, Any]]) -> Callable[..., dict[str, Any]]:
+    def run(state: str, check: bool = False, **params: Any) -> dict[str, Any]:
+        values = {"config": WANTED, "path": str(path), "state": state, "wait": 1, **params}
+        return run_module(module.main, values, check=check, diff=True)
+
+    return run
+
+
+def test_stage_writes_the_file_and_touches_no_engine(
+    call: Callable[..., dict[str, Any]], engine: PlayedEngine, path: Path
+) -> None:
+    path.write_text('{\n    "mtu": 1400\n}\n')
+    path.chmod(0o600)
+    result = call("staged")
+    assert result["changed"]
+    assert result["changed_keys"] == list(WANTED)
+    assert path.read_text().startswith('{\n    "mtu": 1400,\n    "cluster-store"')
+    assert path.stat().st_mode & 0o777 == 0o600
+    assert (result["apply"], result["restart_pending"], engine.orders) == ("idle", True, [])
+    manifest = steps.Manifest.load()
+    assert manifest.owned_keys(str(path))["cluster-store"] == {"role": "overlay_docker", "had": False, "prior": None}
+    assert Path(steps.PREVIOUS).read_text() == '{\n    "mtu": 1400\n}\n'
+    assert not call("staged")["changed"]
+    assert call("staged")["restart_pending"]
+
+
+def test_check_mode_says_the_same_and_writes_nothing(call: Callable[..., dict[str, Any]], path: Path) -> None:
+    result = call("staged", check=True)
+    assert result["changed"]
+    assert "cluster-store" in result["diff"]["after"]
+    assert not path.exists()
+    assert not steps.Manifest.load().owned_keys(str(path))
+
+
+def test_what_is_not_json_stays_as_it_is(call: Callable[..., dict[str, Any]], path: Path) -> None:
+    path.write_text("{ oops")
+    result = call("staged")
+    assert result["failed"]
+    assert "left untouched" in result["msg"]
+    assert path.read_text() == "{ oops"
+
+
+def test_an_engine_without_containers_is_restarted(call: Callable[..., dict[str, Any]], engine: PlayedEngine) -> None:
+    call("staged")
+    planned = call("applied", check=True)
+    assert (planned["changed"], planned["restarted"], engine.orders) == (True, True, [])
+    result = call("applied")
+    assert (result["changed"], result["restarted"], engine.orders) == (True, True, ["restart"])
+    assert not result["restart_pending"]
+    again = call("staged")
+    assert (again["changed"], again["apply"], again["reasons"]) == (False, "none", [])
+    assert not call("applied")["changed"]
+
+
+def test_containers_survive_because_live_restore_comes_first(
+    call: Callable[..., dict[str, Any]], engine: PlayedEngine
+) -> None:
+    engine.containers_running = 2
+    assert call("staged")["apply"] == "busy"
+    call("applied")
+    assert engine.orders == ["reload", "restart"]
+
+
+def test_without_consent_a_restart_that_kills_stays_pending(
+    call: Callable[..., dict[str, Any]], engine: PlayedEngine
+) -> None:
+    engine.containers_running = 1
+    config = {**WANTED, "live-restore": False}
+    assert call("staged", config=config)["containers"][0]["would_die"]
+    result = call("applied", config=config)
+    assert (result["changed"], result["restart_pending"], engine.orders) == (False, True, [])
+    assert call("applied", config=config, restart="rolling")["restarted"]
+    assert engine.orders == ["restart"]
+
+
+def test_live_restore_alone_is_reloaded(call: Callable[..., dict[str, Any]], engine: PlayedEngine) -> None:
+    engine.effective = {key: WANTED[key] for key in ("cluster-store", "cluster-advertise")}
+    call("staged")
+    engine.effective = {**engine.effective}
+    steps_of_first = steps.Manifest.load()
+    steps_of_first.state.clear()
+    steps_of_first.save()
+    result = call("applied", restart="never")
+    assert (result["reloaded"], engine.orders) == (True, ["reload"])
+
+
+def test_a_restart_by_the_user_is_noticed(call: Callable[..., dict[str, Any]], engine: PlayedEngine) -> None:
+    call("staged", config={**WANTED, "mtu": 1400})
+    assert call("staged", config={**WANTED, "mtu": 1400})["restart_pending"]
+    engine.order("restart")
+    assert call("staged", config={**WANTED, "mtu": 1400})["apply"] == "none"
+
+
+def test_a_failed_restart_brings_the_old_file_back(
+    call: Callable[..., dict[str, Any]], engine: PlayedEngine, path: Path
+) -> None:
+    path.write_text('{"mtu": 1400}')
+    engine.bad_store = str(WANTED["cluster-store"])
+    call("staged")
+    result = call("applied")
+    assert result["failed"]
+    assert "of this very reason" in result["msg"]
+    assert "is back, and the engine runs with it" in result["msg"]
+    assert path.read_text() == '{"mtu": 1400}'
+    assert engine.orders == ["restart", "restart"]
+
+
+def test_a_file_that_was_not_there_goes_again(
+    call: Callable[..., dict[str, Any]], engine: PlayedEngine, path: Path
+) -> None:
+    engine.bad_store = str(WANTED["cluster-store"])
+    call("staged")
+    assert call("applied")["failed"]
+    assert not path.exists()
+
+
+def test_apply_wants_a_staged_file(call: Callable[..., dict[str, Any]], engine: PlayedEngine) -> None:
+    assert "state=staged first" in call("applied")["msg"]
+    assert engine.orders == []
+
+
+def test_before_the_engine_is_installed_the_file_is_staged(
+    call: Callable[..., dict[str, Any]], engine: PlayedEngine, path: Path
+) -> None:
+    engine.installed = engine.running = False
+    result = call("staged")
+    assert (result["changed"], result["apply"], result["restart_pending"]) == (True, "idle", False)
+    assert "not installed" in call("applied")["msg"]
+    engine.installed = True
+    assert call("applied")["started"]
+    assert call("staged")["apply"] == "none"
+
+
+def test_a_flag_of_the_users_is_not_written(
+    call: Callable[..., dict[str, Any]], engine: PlayedEngine, path: Path
+) -> None:
+    engine.found_flags = {"live-restore": Flag("live-restore", True, "/etc/default/docker")}
+    result = call("staged")
+    assert result["satisfied_by_flags"] == {"live-restore": "/etc/default/docker"}
+    assert "live-restore" not in json.loads(path.read_text())
+
+
+def test_a_foreign_store_needs_consent(call: Callable[..., dict[str, Any]], path: Path) -> None:
+    path.write_text('{"cluster-store": "etcd://theirs:2379"}')
+    assert "names another store" in call("staged")["msg"]
+    result = call("staged", overwrite=True)
+    assert result["replaced"] == ["cluster-store"]
+    assert steps.Manifest.load().owned_keys(str(path))["cluster-store"]["prior"] == "etcd://theirs:2379"
+
+
+def test_systemd_is_told_without_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[list[str]] = []
+    monkeypatch.setattr(host, "run", lambda argv, timeout=60.0: (told.append(argv), (0, ""))[1])
+    engine = host.Engine("/nowhere")
+    engine.properties = {"NeedDaemonReload": "yes"}
+    engine.order("restart")
+    assert told == [
+        ["systemctl", "daemon-reload"],
+        ["systemctl", "reset-failed", "docker.service"],
+        ["systemctl", "--no-block", "restart", "docker.service"],
+    ]
+
+
+def test_a_sleeping_engine_is_not_woken_by_looking(monkeypatch: pytest.MonkeyPatch) -> None:
+    text = "Id=docker.service\nLoadState=loaded\nActiveState=inactive\n\nId=docker.socket\nActiveState=active\n"
+    monkeypatch.setattr(host, "run", lambda argv, timeout=60.0: (0, text))
+    engine = host.Engine("/nowhere")
+    monkeypatch.setattr(engine, "info", lambda: pytest.fail("asked"))
+    running = engine.look()
+    assert (running.installed, running.active) == (True, False)

@@ -1,0 +1,110 @@
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What the boot repair takes for trouble, and which bytes of dockerd's database it changes."""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[3]
+
+
+@pytest.fixture(scope="module")
+def repair() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("boot_repair", ROOT / "roles/overlay_docker/files/boot_repair.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def container(status: str, policy: str = "always", network: str = "ov", **state: Any) -> dict[str, Any]:
+    return {
+        "Id": "1",
+        "Name": "/c",
+        "State": {"Status": status, "Running": status == "running", **state},
+        "HostConfig": {"RestartPolicy": {"Name": policy}},
+        "NetworkSettings": {"Networks": {network: {"EndpointID": "e" if status == "running" else ""}}},
+    }
+
+
+@pytest.mark.parametrize(
+    ("item", "by_hand", "wrong"),
+    [
+        (container("exited", ExitCode=255, Error="could not get network sandbox"), False, True),
+        (container("exited", "unless-stopped", ExitCode=255), False, True),
+        (container("exited", "unless-stopped", ExitCode=255, Error="x"), True, False),
+        (container("exited", ExitCode=137), True, False),
+        (container("exited", "on-failure", ExitCode=255), False, True),
+        (container("exited", "on-failure", ExitCode=0), False, False),
+        (container("exited", "no", ExitCode=255), False, False),
+        (container("exited", network="bridge", ExitCode=255), False, False),
+        (container("restarting"), False, False),
+        (container("created"), False, False),
+        (container("running"), False, False),
+    ],
+)
+def test_only_dead_overlay_containers_are_trouble(
+    repair: ModuleType, item: dict[str, Any], by_hand: bool, wrong: bool
+) -> None:
+    assert bool(repair.trouble(item, {"ov"}, by_hand)) is wrong
+
+
+def test_a_running_container_that_lost_its_endpoint_is_trouble(repair: ModuleType) -> None:
+    item = container("running")
+    item["NetworkSettings"]["Networks"]["ov"]["EndpointID"] = ""
+    assert "ov" in repair.trouble(item, {"ov"}, False)
+
+
+def test_only_endpoints_that_nobody_has_are_forgotten(
+    repair: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(repair, "BACKUP", str(tmp_path / "backup" / "db"))
+    database = tmp_path / "network" / "files" / "local-kv.db"
+    database.parent.mkdir(parents=True)
+
+    def endpoint(letter: str) -> bytes:
+        name = letter * 64
+        value = f'{{"addr":"10.0.0.4/24","id":"{name}","ifName":"veth1","mac":"02","nid":"{"c" * 64}"}}'
+        return f"docker/network/v1.0/overlay/endpoint/{name}/".encode() + b"\x02" + b"\0" * 7 + value.encode()
+
+    before = (
+        b"\0page\n" + endpoint("a") + endpoint("b") + b'docker/network/v1.0/bridge/x/\0{"nid":"' + b"c" * 64 + b'"}'
+    )
+    database.write_bytes(before)
+    repair.forget_stale(str(tmp_path), {"b" * 64})
+    after = database.read_bytes()
+    assert len(after) == len(before)
+    assert after == before.replace(b"c" * 64, b"0" * 64, 1)
+    assert (tmp_path / "backup" / "db").read_bytes() == before
+
+
+def test_a_container_that_cannot_be_asked_about_forbids_it(repair: ModuleType) -> None:
+    answers = {"/containers/json": [{"Id": "1"}]}
+    assert repair.kept_endpoints(answers.get) is None
+    answers["/containers/1/json"] = container("running")  # type: ignore[assignment]
+    assert repair.kept_endpoints(answers.get) == {"e"}
+    assert repair.kept_endpoints({}.get) is None
+
+
+def test_never_twice_in_a_boot(repair: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    marker = tmp_path / "marker"
+    marker.touch()
+    monkeypatch.setattr(repair, "MARKER", str(marker))
+    monkeypatch.setattr(repair, "docker", lambda _path: pytest.fail("asked"))
+    assert repair.main([]) == 0
+
+
+def test_containers_that_would_not_come_back_forbid_a_restart(
+    repair: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(repair, "settled", lambda _settle: ({"c": "is down"}, ["by-hand"]))
+    monkeypatch.setattr(repair, "complaints", list)
+    monkeypatch.setattr(repair, "repair", lambda _timeout: pytest.fail("restarted"))
+    assert repair.act(0) == 1
