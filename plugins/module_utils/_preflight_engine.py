@@ -101,9 +101,9 @@ def number(text: str) -> str:
 
 
 def merge_flags(unit: list[dict[str, str]], process: list[dict[str, str]]) -> list[dict[str, str]]:
-    """Flags of the unit, and those of the process that the unit does not explain."""
-    known = {(entry["flag"], entry["value"]) for entry in unit}
-    return unit + [entry for entry in process if (entry["flag"], entry["value"]) not in known]
+    """Flags of the unit, which the next start will use, and those of the process of which the unit says nothing."""
+    known = {entry["flag"] for entry in unit}
+    return unit + [entry for entry in process if entry["flag"] not in known]
 
 
 def read_daemon_json(reader: Reader) -> dict[str, Any]:

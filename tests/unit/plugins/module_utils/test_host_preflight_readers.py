@@ -487,3 +487,10 @@ def test_reading_leaves_no_trace(fake: Host, monkeypatch: pytest.MonkeyPatch) ->
 def test_client_factory_is_bounded() -> None:
     make: Callable[[], Any] = engine.short_timeout_client
     assert make().timeout <= 10
+
+
+def test_an_edited_unit_counts_and_not_the_process_it_started_before() -> None:
+    edited = {"flag": "cluster-advertise", "value": "10.0.0.1:2375", "source": "/etc/x.conf"}
+    started = {"flag": "cluster-advertise", "value": "10.0.0.1:2376", "source": "the running dockerd"}
+    unknown = {"flag": "debug", "value": "true", "source": "the running dockerd"}
+    assert engine.merge_flags([edited], [started, unknown]) == [edited, unknown]
