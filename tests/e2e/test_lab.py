@@ -325,7 +325,8 @@ from lab.spec import Lab
 def state():
     def show(*argv):
         return subprocess.run(argv, capture_output=True, text=True).stdout.splitlines()
-    return [show("nft", "list", "tables"), show("iptables-nft", "-S"), Path("/proc/sys/net/ipv4/ip_forward").read_text()]
+    forward = Path("/proc/sys/net/ipv4/ip_forward").read_text()
+    return [show("nft", "list", "tables"), show("iptables-nft", "-S"), forward]
 
 # A new network namespace inherits the machine's setting.
 Path("/proc/sys/net/ipv4/ip_forward").write_text("0")

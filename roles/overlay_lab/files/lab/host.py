@@ -11,6 +11,7 @@ import os
 import signal
 import socket
 import sys
+import time
 import uuid
 from pathlib import Path
 from typing import Any, Dict, List, Optional
@@ -139,25 +140,51 @@ def start(lab: Lab, log: Log, host: Host) -> None:
         )
     finish(lab, host)
     dump(place / "wanted.json", "on")
-    machine = lab.machine(host.name)
     program = str(Path(__file__).resolve().parent.parent / "labctl.py")
     argv = ["unshare", "--mount", "--propagation", "private", sys.executable, program]
     argv += ["--dir", str(lab.base), "--name", lab.name, "supervise", host.name]
-    if Path("/run/systemd/system").is_dir():
+    if by_systemd():
         # There the machine's systemd cares for the control groups, and takes back what is left of a unit that failed.
         console = "append:%s" % (place / "console.log")
         properties = ["Delegate=yes", "KillMode=mixed", "StandardOutput=" + console, "StandardError=" + console]
-        unit = ["--quiet", "--collect", "--unit=overlay-lab-" + machine, *("--property=" + item for item in properties)]
-        run(["systemd-run", *unit, "--", *argv])
+        options = [
+            "--quiet",
+            "--collect",
+            "--unit=" + new_unit(lab, host),
+            *("--property=" + item for item in properties),
+        ]
+        run(["systemd-run", *options, "--", *argv])
     else:
         with (place / "console.log").open("a") as output:
             spawn(argv, output)
     wait_for("host %s does not start; see %s" % (host.name, place / "console.log"), lambda: leader(lab, host), 30, 0.05)
 
 
+def by_systemd() -> bool:
+    """Does systemd run this machine? Then each supervisor is a unit of it."""
+    return Path("/run/systemd/system").is_dir()
+
+
+def new_unit(lab: Lab, host: Host) -> str:
+    """A name that no unit had: systemd may take a minute to forget one whose processes are long dead."""
+    name = "overlay-lab-%s-%d.service" % (lab.machine(host.name), time.time_ns())
+    dump(lab.host_dir(host.name) / "unit.json", name)
+    return name
+
+
+def end_unit(place: Path) -> None:
+    """End who is left in a host's unit."""
+    name = load(place / "unit.json")
+    if name:
+        ok(["systemctl", "kill", "--signal=KILL", name])
+        ok(["systemctl", "stop", "--no-block", name])
+        (place / "unit.json").unlink()
+
+
 def clean(lab: Lab, host: Host) -> None:
     """What a host that died may have left: processes in its control groups, these, its end of the cable."""
     place = lab.host_dir(host.name)
+    end_unit(place)
     cgroups.leave(place / "cgroups.json")
     for name in ("leader.pid", "supervisor.pid"):
         with contextlib.suppress(FileNotFoundError):
