@@ -13,6 +13,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -95,7 +96,9 @@ class Cluster:
     def unreached(self, services: dict[str, str]) -> list[str]:
         """Of all ordered pairs of services (container -> its host), those that cannot reach one another by name."""
         pairs = [(one, other) for one in services for other in services if one != other]
-        return [f"{one} -> {other}" for one, other in pairs if self.ask(services[one], one, other) != other]
+        with ThreadPoolExecutor(max_workers=8) as pool:
+            answers = pool.map(lambda pair: self.ask(services[pair[0]], *pair), pairs)
+        return [f"{one} -> {other}" for (one, other), answer in zip(pairs, answers) if answer != other]
 
     def remove_containers(self, *names: str) -> None:
         """Take a test's containers off all hosts."""

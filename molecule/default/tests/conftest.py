@@ -10,20 +10,23 @@ import pytest
 
 from tests.cluster import Cluster
 
-NETWORK = "frontend"
-
-
 @pytest.fixture(scope="session")
 def cluster() -> Cluster:
     return Cluster("mol", ["node1", "node2", "node3"])
 
 
 @pytest.fixture(scope="session")
-def services(cluster: Cluster) -> Iterator[dict[str, str]]:
-    """Container -> host: one on each host, which its engine starts again after a boot."""
-    placed = {f"web-{host}": host for host in cluster.hosts}
-    cluster.remove_containers(*placed)
-    for name, host in placed.items():
-        cluster.start_service(host, name, NETWORK, "--restart", "always")
+def services(cluster: Cluster) -> Iterator[dict[str, dict[str, str]]]:
+    """Network -> container -> host: one container for each network and host, which its engine starts again after a boot.
+
+    Two on each host, because an engine that comes back after a power cut stumbles over the second one in another way than
+    over the first.
+    """
+    placed = {network: {f"{network}-{host}": host for host in cluster.hosts} for network in ("frontend", "backend")}
+    names = [name for containers in placed.values() for name in containers]
+    cluster.remove_containers(*names)
+    for network, containers in placed.items():
+        for name, host in containers.items():
+            cluster.start_service(host, name, network, "--restart", "always")
     yield placed
-    cluster.remove_containers(*placed)
+    cluster.remove_containers(*names)

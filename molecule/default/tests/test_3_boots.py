@@ -35,10 +35,16 @@ def end_all(cluster: Cluster, how: str) -> None:
     cluster.labctl("wait", *cluster.hosts)
 
 
+def whole(cluster: Cluster, services: dict[str, dict[str, str]], when: str, seconds: float) -> None:
+    """Wait until every container reaches all others of its network by name."""
+    for network, containers in services.items():
+        wait_for(f"{network} is whole {when}", lambda found=containers: not cluster.unreached(found), seconds, every=2)
+
+
 @pytest.mark.parametrize("live_restore", [True, False], ids=["live-restore", "no-live-restore"])
 @pytest.mark.parametrize("how", ["reboot", "cut"])
-def test_containers_reach_each_other_again(cluster: Cluster, services: dict[str, str], how: str, live_restore: bool) -> None:
+def test_containers_reach_each_other_again(cluster: Cluster, services: dict[str, dict[str, str]], how: str, live_restore: bool) -> None:
     set_live_restore(cluster, live_restore)
-    wait_for("a whole cluster before its end", lambda: cluster.unreached(services) == [], 60)
+    whole(cluster, services, "before the end of all hosts", 60)
     end_all(cluster, how)
-    wait_for(f"a whole cluster after: {how}", lambda: cluster.unreached(services) == [], SECONDS, every=2)
+    whole(cluster, services, f"after: {how}", SECONDS)
