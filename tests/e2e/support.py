@@ -20,6 +20,7 @@ import itertools
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
 import time
@@ -228,7 +229,14 @@ class Running:
         self.started = time.monotonic()
         with self.log.open("wb") as log:
             self.process = subprocess.Popen(
-                command, cwd=ROOT, env=environment(self.record, env), stdin=subprocess.DEVNULL, stdout=log, stderr=log
+                command,
+                cwd=ROOT,
+                env=environment(self.record, env),
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                # A group of its own, so that it can be ended with all its workers.
+                start_new_session=True,
             )
 
     def __enter__(self) -> Running:
@@ -236,8 +244,12 @@ class Running:
 
     def __exit__(self, *unused: object) -> None:
         if self.process.poll() is None:
-            self.process.kill()
-            self.process.wait()
+            self.kill()
+
+    def kill(self) -> None:
+        """End it as a machine that loses power would: the play, its workers, their connections."""
+        os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.wait()
 
     def events(self) -> list[dict[str, Any]]:
         """What has happened so far."""
