@@ -9,15 +9,19 @@ import signal
 import time
 import traceback
 from contextlib import suppress
-from typing import Any, Dict, List, NoReturn
+from functools import partial
+from typing import Any, Dict, List, NoReturn, Tuple
 
 from ansible_collections.multihost.overlay.plugins.module_utils import _ping_state as state
 from ansible_collections.multihost.overlay.plugins.module_utils._docker import DockerClient, DockerError
 from ansible_collections.multihost.overlay.plugins.module_utils._ping_endpoint import (
+    blink_bridge,
+    cycle_bridge,
     make_image,
     probe_pid,
     remove_runs,
     start_endpoint,
+    stop_endpoint,
 )
 from ansible_collections.multihost.overlay.plugins.module_utils._ping_loop import Network, run_loop
 from ansible_collections.multihost.overlay.plugins.module_utils._ping_netns import open_channel
@@ -27,6 +31,9 @@ from ansible_collections.multihost.overlay.plugins.module_utils._ping_threads im
 Json = Dict[str, Any]
 # A result that nobody collects (the play was interrupted) goes away with the agent after this many seconds.
 KEEP = 300.0
+STARTS = 3
+# Short-lived containers at once; only for threads that are astray and not found otherwise.
+BLINKS = 4
 
 
 class EndedError(Exception):
@@ -72,8 +79,10 @@ class Agent:
         """Start the temporary endpoints, then open the sockets in all probes' namespaces."""
         names = self.plan["networks"]
         try:
-            if any(self._probe(number)["how"] == "temporary" for number in range(len(names))):
+            if self._temporary():
                 make_image(self.client, self.plan["run"])
+                if self.strays_before:
+                    self._bring_home([])
         except DockerError as exc:
             self.errors.append(exc.message)
         for number, name in enumerate(names):
@@ -95,7 +104,18 @@ class Agent:
         if probe["how"] == "none":
             self.results[name] = failure(probe["kind"], probe["error"])
         elif probe["how"] == "temporary":
-            probe["id"] = start_endpoint(self.client, self.plan["run"], name, probe, int(self.deadlines[2]))
+            self._start_temporary(name, probe)
+
+    def _start_temporary(self, name: str, probe: Json) -> None:
+        for attempt in range(1, STARTS + 1):
+            try:
+                probe["id"] = start_endpoint(self.client, self.plan["run"], name, probe, int(self.deadlines[2]))
+                return
+            except DockerError as exc:
+                # A thread astray makes the engine say that its store refuses; the next thread may do.
+                if attempt == STARTS or exc.status in (None, 404) or "in use" in exc.message:
+                    raise
+                stop_endpoint(self.client, name, probe)
 
     def _open(self, name: str, number: int) -> None:
         probe = self._probe(number)
@@ -107,14 +127,26 @@ class Agent:
         """Run the loop over the networks that could be opened."""
         run_loop(list(self.networks.values()), time.monotonic() + self.deadlines[1])
 
+    def _temporary(self) -> List[Tuple[str, Json]]:
+        probes = [(name, self._probe(number)) for number, name in enumerate(self.plan["networks"])]
+        return [(name, probe) for name, probe in probes if probe["how"] == "temporary"]
+
+    def _bring_home(self, containers: List[str]) -> None:
+        light = [partial(cycle_bridge, self.client, container) for container in containers]
+        strong = [partial(blink_bridge, self.client, self.plan["run"])] * BLINKS
+        self.strays_after = bring_home(light, strong)
+
     def _leave(self) -> None:
         """Take the temporary endpoints off their networks, and mend what that does to old engines."""
-        probes = [(name, self._probe(number)) for number, name in enumerate(self.plan["networks"])]
-        temporary = [(name, probe["id"]) for name, probe in probes if probe["how"] == "temporary" and "id" in probe]
-        for name, ident in temporary:
+        temporary = self._temporary()
+        started = [(name, probe["id"]) for name, probe in temporary if "id" in probe]
+        for name, ident in started:
             self.client.post(f"/networks/{name}/disconnect", {"Container": ident, "Force": True})
-        if temporary:
-            self.strays_after = bring_home(self.client, [ident for _name, ident in temporary])
+        # Only an engine that watches by a thread in the namespace loses it; Swarm does not.
+        if started:
+            self._bring_home([ident for _name, ident in started])
+        for name, probe in temporary:
+            stop_endpoint(self.client, name, probe)
 
     def clean(self) -> None:
         """Let go of the containers' namespaces, and remove what this run made on this host."""

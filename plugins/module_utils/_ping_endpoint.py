@@ -8,6 +8,7 @@ import io
 import os
 import tarfile
 import time
+from contextlib import suppress
 from typing import Any, Callable, Dict, List
 
 from ansible_collections.multihost.overlay.plugins.module_utils._docker import DockerClient, DockerError
@@ -21,6 +22,8 @@ LENT = ("/bin", "/lib", "/lib64", "/usr")
 NOBODY = "65534:65534"
 ATTEMPTS = 20
 PAUSE = 0.1
+# Every host with an overlay endpoint has this bridge.
+BRIDGE = "docker_gwbridge"
 
 
 def image_name(run: str) -> str:
@@ -64,7 +67,7 @@ def endpoint_body(run: str, network: str, address: str, seconds: int, lent: List
             "ReadonlyRootfs": True,
             "SecurityOpt": ["no-new-privileges", "label=disable"],
         },
-        "NetworkingConfig": {"EndpointsConfig": {network: {"IPAMConfig": {"IPv4Address": address}}}},
+        "NetworkingConfig": {"EndpointsConfig": {network: {"IPAMConfig": {"IPv4Address": address}} if address else {}}},
     }
 
 
@@ -75,6 +78,29 @@ def start_endpoint(client: DockerClient, run: str, network: str, probe: Json, se
     created: str = client.post("/containers/create", body, {"name": probe["name"]})["Id"]
     client.post(f"/containers/{created}/start")
     return created
+
+
+def stop_endpoint(client: DockerClient, network: str, probe: Json) -> None:
+    """Remove an endpoint, with what a store that refused a call may have kept of it."""
+    with suppress(DockerError):
+        client.delete(f"/containers/{probe['name']}", {"force": True})
+    entries = (client.get(f"/networks/{network}").get("Containers") or {}).values()
+    if any(entry.get("Name") == probe["name"] for entry in entries):
+        client.post(f"/networks/{network}/disconnect", {"Container": probe["name"], "Force": True})
+
+
+def cycle_bridge(client: DockerClient, container: str) -> None:
+    """Let a container join and leave a bridge."""
+    with suppress(DockerError):  # best effort: what is left astray is counted
+        client.post(f"/networks/{BRIDGE}/connect", {"Container": container})
+        client.post(f"/networks/{BRIDGE}/disconnect", {"Container": container, "Force": True})
+
+
+def blink_bridge(client: DockerClient, run: str) -> None:
+    """Start a container on a bridge that ends at once."""
+    body = endpoint_body(run, BRIDGE, "", 0, [path for path in LENT if os.path.isdir(path)])
+    with suppress(DockerError):  # best effort: what is left astray is counted
+        client.post(f"/containers/{client.post('/containers/create', body)['Id']}/start")
 
 
 def probe_pid(client: DockerClient, container: str, network: str, address: str) -> int:

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import ipaddress
+import itertools
 import re
 from typing import Any, Dict, Iterator, List
 
@@ -22,8 +23,8 @@ def problem(kind: str, error: str) -> Json:
     return {"how": "none", "kind": kind, "error": error}
 
 
-def _candidates(ipam: List[Json], taken: set[str]) -> Iterator[str]:
-    """Free addresses from the top of each range: engines and people hand out from the bottom."""
+def _candidates(ipam: List[Json]) -> Iterator[str]:
+    """Addresses from the top of each range: engines and people hand out from the bottom."""
     for config in ipam:
         subnet = ipaddress.IPv4Network(config["subnet"], strict=False)
         pool = ipaddress.IPv4Network(config["ip_range"] or config["subnet"], strict=False)
@@ -32,8 +33,24 @@ def _candidates(ipam: List[Json], taken: set[str]) -> Iterator[str]:
         unusable.update(ipaddress.IPv4Address(address) for address in config["reserved"])
         for number in range(int(pool.broadcast_address), int(pool.network_address) - 1, -1):
             address = ipaddress.IPv4Address(number)
-            if address not in unusable and address in subnet and str(address) not in taken:
+            if address not in unusable and address in subnet:
                 yield str(address)
+
+
+def choose_addresses(ipam: List[Json], taken: set[str], hosts: List[str], wanting: set[str]) -> Dict[str, str]:
+    """Give each host that wants one an address that nobody claims, the same one in every run as long as that is so.
+
+    Engines in classic mode can remember for good where an address was, so it must not wander from host to host.
+    """
+    usable = list(itertools.islice(_candidates(ipam), 2 * len(hosts) + len(taken)))
+    own = dict(zip(hosts, usable))
+    chosen = {host: address for host, address in own.items() if host in wanting and address not in taken}
+    used = taken | set(chosen.values())
+    spare = iter([address for address in usable[len(hosts) :] + usable[: len(hosts)] if address not in used])
+    for host in hosts:
+        if host in wanting and host not in chosen:
+            chosen[host] = next(spare, "")
+    return chosen
 
 
 def host_problem(started: Json | None) -> Json | None:
@@ -59,7 +76,7 @@ def _network_probes(network: str, number: int, run: str, hosts: List[str], start
     seen = {host: started[host]["networks"][network] for host in hosts if host_problem(started.get(host)) is None}
     taken = {address for view in seen.values() for address in view["claims"]}
     ipam: List[Json] = next((view["ipam"] for view in seen.values() if view["ipam"]), [])
-    free = _candidates(ipam, taken)
+    addresses = choose_addresses(ipam, taken, hosts, {host for host in seen if not seen[host]["running"]})
     probes = []
     for place, host in enumerate(hosts):
         if host not in seen:
@@ -71,7 +88,7 @@ def _network_probes(network: str, number: int, run: str, hosts: List[str], start
             probes.append(problem("network_missing", error))
         else:
             # A Swarm worker shows a network only once something uses it there: so a missing one is tried all the same.
-            probes.append(_temporary(next(free, ""), _endpoint_name(run, host, place * 1000 + number), network))
+            probes.append(_temporary(addresses[host], _endpoint_name(run, host, place * 1000 + number), network))
     return probes
 
 

@@ -157,6 +157,12 @@ def _words_mtu(books: Books, row: Json) -> str:
 def _words_name(books: Books, row: Json, name: Json) -> str:
     plan = books.plan
     probe = plan["probes"][plan["networks"].index(row["network"])][plan["hosts"].index(row["to"])]
+    astray = ((books.collected.get(row["from"]) or {}).get("strays") or {}).get("before")
+    if astray and not name["addresses"]:
+        return (
+            f"{row['from']}: Docker's DNS does not know {probe['name']}: {name['error']}. Its dockerd has lost "
+            f"{astray} thread(s) in namespaces that are gone, and may have stopped watching the store: restart docker"
+        )
     if name["addresses"]:
         return f"{row['from']}: the name {probe['name']} is {', '.join(name['addresses'])}, not {probe['address']}"
     return f"{row['from']}: Docker's DNS does not know {probe['name']}: {name['error']}"

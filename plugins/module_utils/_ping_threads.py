@@ -3,9 +3,10 @@
 """Threads that dockerd 20.10 loses in a network namespace that is gone, and how to bring them home.
 
 In classic mode a thread of dockerd watches each overlay network from inside its namespace. When the last container of a
-network leaves a host, dockerd lets go of that thread without bringing it back. Whatever it is used for next fails: a call
-to the store is refused, and the watch for other hosts' names dies in silence. Bridge networks bring the thread that serves
-them home, so joining and leaving one heals. A verify that came and went without this would break what it had just proven.
+network leaves a host, dockerd lets go of that thread without bringing it back. Whatever it is used for next fails: a
+call to the store is refused, an endpoint is left behind in the store, the watch for other hosts' names dies in silence.
+Bridge networks bring the thread that serves them home, so joining and leaving one heals. A verify that came and went
+without this would break what it had just proven.
 """
 
 from __future__ import annotations
@@ -13,17 +14,12 @@ from __future__ import annotations
 import os
 import threading
 import time
-from contextlib import suppress
-from typing import Callable, List, Set
-
-from ansible_collections.multihost.overlay.plugins.module_utils._docker import DockerClient, DockerError
+from typing import Callable, List, Sequence, Set
 
 PID_FILE = "/var/run/docker.pid"
 NAMESPACES = "/var/run/docker/netns"
-# Every host with an overlay endpoint has this bridge.
-BRIDGE = "docker_gwbridge"
-QUIET = 1.5  # the watching thread looks up once a second
-LIMIT = 5.0
+QUIET = 1.5  # seconds; the watching thread looks up once a second
+ROUNDS = 2  # of the strong calls: they cost about a second each
 
 
 def _living(folder: str) -> Set[int]:
@@ -47,27 +43,32 @@ def stray_threads(pid_file: str = PID_FILE, namespaces: str = NAMESPACES) -> Lis
     return sorted(name for name, inode in found.items() if inode not in known)
 
 
-def _cycle(client: DockerClient, container: str) -> None:
-    with suppress(DockerError):  # best effort: what is left is reported
-        client.post(f"/networks/{BRIDGE}/connect", {"Container": container})
-        client.post(f"/networks/{BRIDGE}/disconnect", {"Container": container, "Force": True})
+def at_once(calls: Sequence[Callable[[], None]]) -> None:
+    """Make dockerd use several threads."""
+    workers = [threading.Thread(target=call) for call in calls]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
 
 
 def bring_home(
-    client: DockerClient, containers: List[str], strays: Callable[[], List[str]] = stray_threads, limit: float = LIMIT
+    light: Sequence[Callable[[], None]],
+    strong: Sequence[Callable[[], None]],
+    strays: Callable[[], List[str]] = stray_threads,
+    quiet: float = QUIET,
+    rounds: int = ROUNDS,
 ) -> int:
-    """Join and leave a bridge with all ``containers`` at once until no thread is astray; return how many still are.
+    """Use bridges until no thread is astray; return how many still are.
 
-    The thread that was let go last is the first to be used again, so going on while it is let go finds it; doing it with
-    several containers at once makes dockerd use several threads.
+    The thread that was let go last is the first to be used again: so the light calls go on while it is let go. One that
+    has sunk among the idle threads needs the strong calls, which keep more threads busy.
     """
     begin = time.monotonic()
-    while time.monotonic() < begin + limit:
-        workers = [threading.Thread(target=_cycle, args=(client, container)) for container in containers]
-        for worker in workers:
-            worker.start()
-        for worker in workers:
-            worker.join()
-        if time.monotonic() > begin + QUIET and not strays():
-            break
+    while light and time.monotonic() < begin + quiet:
+        at_once(light)
+    for _round in range(rounds):
+        if not strays():
+            return 0
+        at_once(strong)
     return len(strays())
