@@ -18,6 +18,8 @@ import subprocess
 import sys
 import tarfile
 import tempfile
+import zipfile
+from collections.abc import Sequence
 from pathlib import Path
 
 PACKAGES = ("docker.io", "containerd", "runc", "tini", "libdevmapper1.02.1", "libseccomp2")
@@ -45,7 +47,7 @@ def mirror_of_this_machine() -> str:
     return str(urls[0])
 
 
-def download(mirror: str, release: str, work: Path) -> list[Path]:
+def download(mirror: str, release: str, work: Path, packages: Sequence[str] = PACKAGES) -> list[Path]:
     """Debian's packages of that release, checked by apt against this machine's archive keys."""
     for name in ("lists/partial", "cache/archives/partial", "debs"):
         (work / name).mkdir(parents=True)
@@ -61,7 +63,7 @@ def download(mirror: str, release: str, work: Path) -> list[Path]:
     }
     apt = ["apt-get", "-q", *(word for key, value in options.items() for word in ("-o", f"{key}={value}"))]
     subprocess.run([*apt, "update"], check=True, stdout=subprocess.DEVNULL)
-    subprocess.run([*apt, "download", *PACKAGES], check=True, stdout=subprocess.DEVNULL, cwd=work / "debs")
+    subprocess.run([*apt, "download", *packages], check=True, stdout=subprocess.DEVNULL, cwd=work / "debs")
     return sorted((work / "debs").glob("*.deb"))
 
 
@@ -101,6 +103,17 @@ def repack(output: Path, mirror: str, release: str = "bullseye") -> str:
             subprocess.run(["dpkg-deb", "-x", str(package), str(work / "root")], check=True)
         lay_out(work / "root", work / "docker")
         return pack(work / "docker", output)
+
+
+def zip_consul(output: Path, mirror: str, release: str = "bullseye") -> str:
+    """Debian's Consul in an archive laid out as its makers' ones; the archive's SHA-256."""
+    with tempfile.TemporaryDirectory() as folder:
+        work = Path(folder)
+        for package in download(mirror, release, work, ("consul",)):
+            subprocess.run(["dpkg-deb", "-x", str(package), str(work / "root")], check=True)
+        with zipfile.ZipFile(output, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
+            archive.write(work / "root" / "usr/bin/consul", "consul")
+    return hashlib.sha256(output.read_bytes()).hexdigest()
 
 
 def main() -> None:
