@@ -1,0 +1,128 @@
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The proof fails on exactly the pairs that are broken, takes nobody's address, and leaves nothing behind."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.cluster import Cluster, wait_for
+from tests.e2e.shared import HOSTS, INVENTORY, NETWORKS, bad_pairs, leftovers, read, verify, wait_until_gone
+from tests.e2e.support import start_playbook
+
+pytestmark = pytest.mark.lab
+
+NETWORK = NETWORKS[0]
+SERVICE = "service"
+# The highest address of NETWORK: temporary endpoints choose theirs from the top.
+CLAIMED = "10.100.20.254"
+
+
+@pytest.fixture
+def one_way(cluster: Cluster) -> Iterator[tuple[str, str]]:
+    """What node1 sends node3 over the overlay is lost."""
+    cut = ("node1", "node3")
+    cluster.labctl("partition", *cut, "--one-way", "--proto", "udp", "--port", "4789")
+    yield cut
+    cluster.labctl("heal")
+
+
+def test_one_direction_is_lost(cluster: Cluster, one_way: tuple[str, str], tmp_path: Path) -> None:
+    run = verify(tmp_path, succeeds=False)
+    assert bad_pairs(tmp_path) == {(network, *one_way) for network in NETWORKS}
+    rows = [pair for pair in read(tmp_path, "verify.json")["pairs"] if not pair["ok"]]
+    assert {(row["address_ok"], row["loss"], row["kind"]) for row in rows} == {(False, 1.0, "no_answer")}
+    assert "a rule drops udp/4789 from node1 to node3" in run.messages
+    assert leftovers(cluster) == []
+
+
+@pytest.fixture
+def deaf(cluster: Cluster) -> Iterator[str]:
+    """A host whose container on the network cannot ask Docker's DNS any more: its redirection is flushed."""
+    host = "node2"
+    cluster.remove_containers(SERVICE)
+    cluster.start_service(host, SERVICE, NETWORK)
+    pid = cluster.out(host, "docker", "inspect", "--format", "{{.State.Pid}}", SERVICE)
+    cluster.run(host, "nsenter", "-t", pid, "-n", "iptables", "-t", "nat", "-F")
+    yield host
+    cluster.remove_containers(SERVICE)
+
+
+def test_dns_of_one_container_is_broken(cluster: Cluster, deaf: str, tmp_path: Path) -> None:
+    verify(tmp_path, succeeds=False)
+    assert bad_pairs(tmp_path) == {(NETWORK, deaf, peer) for peer in HOSTS if peer != deaf}
+    rows = [pair for pair in read(tmp_path, "verify.json")["pairs"] if not pair["ok"]]
+    # Packets pass all the same.
+    assert {(row["name_ok"], row["address_ok"], row["loss"], row["kind"]) for row in rows} == {
+        (False, True, 0, "name_failed")
+    }
+    assert leftovers(cluster) == []
+    # It is a user's: the proof used it, and did not touch it.
+    assert cluster.out(deaf, "docker", "inspect", "--format", "{{.State.Running}}", SERVICE) == "true"
+
+
+@pytest.fixture
+def stopped(cluster: Cluster) -> Iterator[str]:
+    """A host with a stopped container that will want its address back."""
+    host = "node3"
+    cluster.remove_containers(SERVICE)
+    cluster.start_service(host, SERVICE, NETWORK, "--ip", CLAIMED)
+    cluster.run(host, "docker", "stop", "-t", "0", SERVICE)
+    yield host
+    cluster.remove_containers(SERVICE)
+
+
+def endpoints(cluster: Cluster, host: str) -> int:
+    """How many temporary endpoints run on a host."""
+    return len(cluster.out(host, "docker", "ps", "-q", "--filter", "label=multihost.overlay.verify").split())
+
+
+def test_the_address_of_a_stopped_container_is_not_taken(cluster: Cluster, stopped: str, tmp_path: Path) -> None:
+    """It starts and gets its address while temporary endpoints run on all hosts."""
+    with start_playbook(
+        "playbooks/verify.yml",
+        inventory=INVENTORY,
+        extra_vars={"overlay_report_dir": str(tmp_path), "overlay_verify_count": 100},
+    ) as running:
+        running.wait_for_task("Start the agents")
+        wait_for(
+            "temporary endpoints on all hosts",
+            lambda: all(endpoints(cluster, host) == len(NETWORKS) for host in HOSTS),
+            60,
+            every=0.2,
+        )
+        cluster.run(stopped, "docker", "start", SERVICE)
+        assert endpoints(cluster, stopped) == len(NETWORKS), "the proof was over before the container started"
+        address = f'{{{{(index .NetworkSettings.Networks "{NETWORK}").IPAddress}}}}'
+        assert cluster.out(stopped, "docker", "inspect", "--format", address, SERVICE) == CLAIMED
+        running.wait(300)
+    assert bad_pairs(tmp_path) == set()
+    assert leftovers(cluster) == []
+
+
+def kill_in_the_middle(cluster: Cluster, report: Path) -> None:
+    """A proof whose controller dies while the hosts' agents measure."""
+    with start_playbook(
+        "playbooks/verify.yml", inventory=INVENTORY, extra_vars={"overlay_report_dir": str(report)}
+    ) as running:
+        running.wait_for_task("Take the agents' results")
+        wait_for("something to be left behind", lambda: leftovers(cluster), 30, every=0.2)
+        running.kill()
+
+
+def test_a_proof_that_is_killed_cleans_up(cluster: Cluster, tmp_path: Path) -> None:
+    """Containers and images go by themselves as soon as the agents have measured; and the next proof is good."""
+    kill_in_the_middle(cluster, tmp_path)
+    wait_until_gone(cluster, 120, places=False)
+    verify(tmp_path)
+    assert bad_pairs(tmp_path) == set()
+
+
+@pytest.mark.long
+def test_a_proof_that_is_killed_leaves_no_trace(cluster: Cluster, tmp_path: Path) -> None:
+    """A result waits some minutes for somebody to take it, and then goes too."""
+    kill_in_the_middle(cluster, tmp_path)
+    wait_until_gone(cluster, 420)
