@@ -101,7 +101,7 @@ def _records(data: bytes, questions: int, answers: int) -> list[str]:
         kind, _class, _ttl, length = struct.unpack_from("!HHIH", data, at)
         at += 10
         if kind == 1 and length == 4:
-            found.append(".".join(str(byte) for byte in data[at : at + 4]))
+            found.append(".".join(str(byte) for byte in struct.unpack_from("4B", data, at)))
         at += length
     return found
 

@@ -209,7 +209,7 @@ def _grid(hosts: List[str], rows: List[Json]) -> List[str]:
     wide = len(hosts) <= WIDE
     cells = {(row["from"], row["to"]): _cell(row, wide) for row in rows}
     left = max(len(host) for host in hosts) + 4
-    least = 6 if wide else 3
+    least = 6 if wide else 2
     widths = {host: max(least, *(len(cells.get((source, host), "")) for source in hosts)) + 1 for host in hosts}
     lines = [" " * left + "".join(f"{place:>{widths[host]}}" for place, host in enumerate(hosts, 1))]
     for place, source in enumerate(hosts, 1):

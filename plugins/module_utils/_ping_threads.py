@@ -35,7 +35,7 @@ def stray_threads(pid_file: str = PID_FILE, namespaces: str = NAMESPACES) -> Lis
     try:
         with open(pid_file, encoding="ascii") as stream:
             tasks = f"/proc/{int(stream.read())}/task"
-        home = os.stat("/proc/1/ns/net").st_ino
+        home = os.stat("/proc/self/ns/net").st_ino
         found = {name: os.stat(f"{tasks}/{name}/ns/net").st_ino for name in os.listdir(tasks)}
     except (OSError, ValueError):
         return []

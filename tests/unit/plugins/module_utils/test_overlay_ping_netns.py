@@ -1,0 +1,100 @@
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The agent's loop with real packets between network namespaces made here; bounded in count and time."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import threading
+import time
+from contextlib import suppress
+
+import pytest
+
+from ansible_collections.multihost.overlay.plugins.module_utils._ping_loop import Network, run_loop
+from ansible_collections.multihost.overlay.plugins.module_utils._ping_netns import open_channel
+
+NAMES = [f"ovtest{os.getpid()}{letter}" for letter in "ab"]
+ADDRESSES = ["10.254.253.1", "10.254.253.2"]
+PLAN = {
+    "run": "0123456789abcdef",
+    "hosts": ["a", "b"],
+    "networks": ["net"],
+    "probes": [[{"how": "container", "name": "x", "address": address, "networks": 1} for address in ADDRESSES]],
+    "timing": {"count": 5, "interval": 0.05, "patience": 1.0, "spread": 0.0},
+}
+
+
+def ip(*words):
+    subprocess.run(["ip", *words], check=True, capture_output=True)
+
+
+@pytest.fixture
+def namespaces():
+    if os.geteuid() != 0 or not shutil.which("ip"):
+        pytest.skip("only root with iproute2 can make network namespaces")
+    try:
+        for name in NAMES:
+            ip("netns", "add", name)
+        ip("-n", NAMES[0], "link", "add", "v0", "mtu", "1400", "type", "veth", "peer", "name", "v0", "netns", NAMES[1])
+        ip("-n", NAMES[1], "link", "set", "v0", "mtu", "1400")
+        for name, address in zip(NAMES, ADDRESSES, strict=True):
+            ip("-n", name, "addr", "add", f"{address}/24", "dev", "v0")
+            ip("-n", name, "link", "set", "v0", "up")
+            ip("-n", name, "link", "set", "lo", "up")
+        yield [f"/run/netns/{name}" for name in NAMES]
+    except subprocess.CalledProcessError as exc:
+        pytest.skip(f"no network namespaces here: {exc.stderr.decode()}")
+    finally:
+        for name in NAMES:
+            with suppress(subprocess.CalledProcessError):
+                ip("netns", "del", name)
+
+
+def measure(paths):
+    home = os.readlink("/proc/self/ns/net")
+    channels = [open_channel(path, address) for path, address in zip(paths, ADDRESSES, strict=True)]
+    assert os.readlink("/proc/self/ns/net") == home
+    now = time.monotonic()
+    ends = [Network(PLAN, 0, place, channel, now) for place, channel in enumerate(channels)]
+    for end in ends:  # nobody serves names here
+        for pair in end.pairs.values():
+            pair.name.answer([pair.name.expected], None)
+    workers = [threading.Thread(target=run_loop, args=([end], now + 6)) for end in ends]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+    for channel in channels:
+        channel.icmp.close()
+        channel.dns.close()
+    books = [end.result(["a", "b"]) for end in ends]
+    assert {entry["mtu"] for entry in books} == {1400}
+    return books[0]["peers"]["b"], books[1]["peers"]["a"], time.monotonic() - now
+
+
+def test_healthy_ends_measure_each_other_and_end_at_once(namespaces):
+    first, second, seconds = measure(namespaces)
+    for book in (first, second):
+        assert (book["sent"], book["replied"], book["heard"]["series"]) == (5, 5, 5)
+        assert book["full_replied"]
+        assert book["heard"]["full"]
+    assert seconds < 4
+
+
+def test_one_dropped_direction_is_seen_as_one(namespaces):
+    # What comes from a is dropped when it arrives at b; nothing else.
+    if not shutil.which("iptables"):
+        pytest.skip("no iptables to drop with")
+    ip("netns", "exec", NAMES[1], "iptables", "-t", "raw", "-I", "PREROUTING", "-s", ADDRESSES[0], "-j", "DROP")
+    first, second, _seconds = measure(namespaces)
+    assert second["heard"]["series"] == 0
+    assert first["replied"] == second["replied"] == 0
+    assert first["heard"]["series"] == second["sent"] == 5
+
+
+def test_address_that_nobody_holds_is_said(namespaces):
+    with pytest.raises(OSError, match=r"no interface of the container holds 10\.9\.9\.9"):
+        open_channel(namespaces[0], "10.9.9.9")

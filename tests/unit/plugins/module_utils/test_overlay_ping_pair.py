@@ -1,0 +1,123 @@
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The packets of verify, and what an agent does over time."""
+
+from __future__ import annotations
+
+import struct
+
+import pytest
+
+from ansible_collections.multihost.overlay.plugins.module_utils import _ping_codec as codec
+from ansible_collections.multihost.overlay.plugins.module_utils._ping_pair import CLOSED, SETTLE, NameCheck, Pair
+
+RUN = bytes.fromhex("0123456789abcdef")
+TIMING = {"count": 4, "interval": 0.1, "patience": 10.0}
+IP = bytes([0x45]) + b"\0" * 19
+
+
+def probe(phase=codec.SERIES):
+    return codec.Probe(1, 2, 3, phase, 7, 12.5)
+
+
+def test_echo_survives_the_way_and_has_the_asked_size():
+    packet = IP + codec.encode(RUN, probe(), 1450)
+    assert len(packet) == 1450
+    assert codec.checksum(packet[20:]) == 0
+    assert codec.decode(RUN, packet) == codec.Echo(codec.ECHO_REQUEST, probe(), 1450)
+
+
+@pytest.mark.parametrize("packet", [b"", IP, IP + b"\x08\0" * 40, IP + codec.encode(b"another1", probe())])
+def test_what_is_not_of_this_run_is_ignored(packet):
+    assert codec.decode(RUN, packet) is None
+
+
+def test_question_has_the_name_in_labels():
+    assert b"\x04pg-1\x05vnet1\0\0\x01\0\x01" in codec.encode_question(9, "pg-1.vnet1")
+    with pytest.raises(ValueError, match="63 bytes"):
+        codec.encode_question(9, "x" * 64)
+
+
+def answer(flags, records):
+    data = struct.pack("!HHHHHH", 9, flags, 1, len(records), 0, 0) + b"\x01a\0\0\x01\0\x01"
+    for address in records:
+        data += b"\xc0\x0c" + struct.pack("!HHIH", 1, 1, 60, 4) + bytes(address)
+    return data
+
+
+def test_answers_are_read():
+    assert codec.decode_answer(answer(0x8180, [(10, 0, 0, 2), (10, 0, 0, 3)])) == (9, ["10.0.0.2", "10.0.0.3"], None)
+    assert codec.decode_answer(answer(0x8183, [])) == (9, [], "NXDOMAIN")
+    assert codec.decode_answer(answer(0x8180, [(10, 0, 0, 2)])[:-2])[2] == "an answer that is not DNS"
+
+
+def play(pair, until, replies=True, heard_from=None, name_at=None):
+    """Let time pass; the peer answers at once, and is heard and done at given moments."""
+    now, sent = 0.0, []
+    while now < until and pair.stage != CLOSED:
+        if heard_from is not None and now >= heard_from:
+            pair.on_heard(codec.KNOCK, 0, now)
+        if pair.name.step(now) and name_at is not None and now >= name_at:
+            pair.name.answer(["10.0.0.2"], None)
+        for phase, seq in pair.step(now):
+            sent.append((phase, seq, round(now, 2)))
+            if replies:
+                pair.on_reply(phase, seq, 0.001, now)
+        now += 0.05
+    return sent
+
+
+def test_healthy_pair_is_measured_and_closed_at_once():
+    pair = Pair(TIMING, "10.0.0.2", 0.0, 30.0)
+    sent = play(pair, 60.0, heard_from=2.0, name_at=0.0)
+    assert pair.stage == CLOSED
+    assert not pair.finished()
+    pair.on_heard(codec.DONE, 1, 5.0)
+    assert pair.finished()
+    assert sent[-1][2] < 4.0
+    assert pair.result()["replied"] == pair.result()["sent"] == 4
+    assert pair.result()["rtt"] == [1.0, 1.0, 1.0]
+
+
+def test_reply_alone_starts_nothing_as_a_kernel_answers_before_its_agent_listens():
+    pair = Pair(TIMING, "10.0.0.2", 0.0, 30.0)
+    sent = play(pair, 20.0, name_at=0.0)
+    assert {phase for phase, _seq, _now in sent} == {codec.KNOCK}
+
+
+def test_heard_but_never_answered_is_measured_after_a_while():
+    pair = Pair(TIMING, "10.0.0.2", 0.0, 30.0)
+    sent = play(pair, 20.0, replies=False, heard_from=1.0, name_at=0.0)
+    first = next(now for phase, _seq, now in sent if phase == codec.SERIES)
+    assert 1.0 + SETTLE <= first < 1.2 + SETTLE
+    assert pair.result()["replied"] == 0
+    assert pair.result()["sent"] == 4
+
+
+def test_silent_peer_is_measured_when_patience_ends():
+    pair = Pair(TIMING, "10.0.0.2", 0.0, 5.0)
+    sent = play(pair, 60.0, replies=False)
+    assert [seq for phase, seq, _now in sent if phase == codec.SERIES] == [0, 1, 2, 3]
+    assert not pair.finished()
+    assert pair.stage == CLOSED
+    assert pair.result()["name"] == {
+        "ok": False,
+        "kind": "name_failed",
+        "addresses": [],
+        "error": "no answer from 127.0.0.11:53",
+    }
+
+
+def test_done_is_not_said_before_the_name_is_known():
+    pair = Pair(TIMING, "10.0.0.2", 0.0, 30.0)
+    sent = play(pair, 60.0, heard_from=0.0, name_at=4.0)
+    assert min(now for phase, _seq, now in sent if phase == codec.DONE) >= 4.0
+
+
+def test_wrong_name_may_still_become_right():
+    check = NameCheck("10.0.0.2", 10.0, 0.0)
+    assert check.step(0.0)
+    check.answer(["10.0.0.9"], None)
+    assert check.result()["kind"] == "name_wrong"
+    check.answer(["10.0.0.9", "10.0.0.2"], None)
+    assert check.result()["ok"]

@@ -1,0 +1,248 @@
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Claims, the choice of probes and addresses, and the report."""
+
+from __future__ import annotations
+
+import pytest
+
+from ansible_collections.multihost.overlay.plugins.module_utils import _ping_claims as claims
+from ansible_collections.multihost.overlay.plugins.module_utils import _ping_plan as plan
+from ansible_collections.multihost.overlay.plugins.module_utils import _ping_report as report
+
+IPAM = [{"subnet": "10.1.0.0/24", "ip_range": None, "reserved": ["10.1.0.1"]}]
+HOSTS = ["a", "b", "c"]
+TIMING = {"count": 10, "interval": 0.1, "patience": 10.0, "spread": 4.0}
+
+
+def container(name, state="running", address="", wanted="", labels=None, networks=("net",)):
+    settings = {"IPAddress": address, "NetworkID": "n1", "IPAMConfig": {"IPv4Address": wanted} if wanted else None}
+    return {
+        "Id": name * 2,
+        "Names": ["/" + name],
+        "State": state,
+        "Labels": labels or {},
+        "Created": 1,
+        "NetworkSettings": {"Networks": dict.fromkeys(networks, settings)},
+    }
+
+
+NETWORK = {
+    "Id": "n1",
+    "IPAM": {"Config": [{"Subnet": "10.1.0.0/24", "Gateway": "10.1.0.1/24", "AuxiliaryAddresses": {"x": "10.1.0.5"}}]},
+    "Containers": {"ep-1": {"IPv4Address": "10.1.0.77/24"}},
+}
+
+
+def test_stopped_containers_and_foreign_endpoints_claim_their_addresses():
+    view = claims.read_network(
+        "net", NETWORK, [container("s", "exited", wanted="10.1.0.254"), container("o", "exited")]
+    )
+    assert view["claims"] == ["10.1.0.254", "10.1.0.77"]
+    assert view["running"] == []
+    assert view["ipam"] == [{"subnet": "10.1.0.0/24", "ip_range": None, "reserved": ["10.1.0.1", "10.1.0.5"]}]
+
+
+def test_container_that_never_ran_may_know_the_network_by_its_id():
+    never = container("s", "created", wanted="10.1.0.9", networks=("n1",))
+    never["NetworkSettings"]["Networks"]["n1"]["NetworkID"] = ""
+    assert "10.1.0.9" in claims.read_network("net", NETWORK, [never])["claims"]
+
+
+@pytest.mark.parametrize(
+    "unfit",
+    [
+        container("p", "paused", "10.1.0.2"),
+        container("p", "restarting", "10.1.0.2"),
+        container("p", address="10.1.0.2", labels={claims.LABEL: "x"}),
+        container("p", address="10.1.0.2", networks=("other",)),
+    ],
+)
+def test_only_running_containers_of_users_probe(unfit):
+    unfit["NetworkSettings"]["Networks"].get("other", {})["NetworkID"] = "n2"
+    assert claims.read_network("net", NETWORK, [unfit])["running"] == []
+
+
+def view(claimed=(), running=(), ipam=IPAM, error=None):
+    return {"id": "n1", "ipam": ipam, "claims": list(claimed), "running": list(running), "error": error}
+
+
+def started(**views):
+    return {host: {"networks": {"net": value}, "engine_error": None} for host, value in views.items()}
+
+
+def make(results, hosts=HOSTS):
+    return plan.make_plan({"id": "0123456789abcdef"}, hosts, ["net"], results, TIMING)["probes"][0]
+
+
+def test_running_container_is_preferred_and_others_get_free_addresses_from_the_top():
+    running = {"id": "1", "name": "u", "address": "10.1.0.2", "networks": 1, "created": 1}
+    probes = make(started(a=view(running=[running]), b=view(["10.1.0.2"]), c=view()))
+    assert probes[0]["how"] == "container"
+    assert [probe["address"] for probe in probes[1:]] == ["10.1.0.253", "10.1.0.252"]
+    assert len({probe["name"] for probe in probes}) == 3
+
+
+def test_claim_of_another_host_moves_only_the_host_concerned():
+    probes = make(started(a=view(), b=view(), c=view(["10.1.0.254"])))
+    assert [probe["address"] for probe in probes] == ["10.1.0.251", "10.1.0.253", "10.1.0.252"]
+
+
+def test_addresses_stay_in_the_range_and_off_gateway_and_reserved():
+    small = [{"subnet": "10.1.0.0/24", "ip_range": "10.1.0.0/29", "reserved": ["10.1.0.6"]}]
+    probes = make(started(a=view(["10.1.0.7"], ipam=small), b=view(ipam=small), c=view(ipam=small)))
+    assert {probe["address"] for probe in probes} <= {"10.1.0.2", "10.1.0.3", "10.1.0.4", "10.1.0.5"}
+    assert len({probe["address"] for probe in probes}) == 3
+
+
+def test_full_subnet_is_a_failed_endpoint_and_no_crash():
+    tiny = [{"subnet": "10.1.0.0/30", "ip_range": None, "reserved": ["10.1.0.1"]}]
+    probes = make(started(a=view(ipam=tiny), b=view(ipam=tiny), c=view(ipam=tiny)))
+    assert [probe.get("kind") for probe in probes] == [None, "endpoint_failed", "endpoint_failed"]
+
+
+def test_every_host_has_a_place_whatever_became_of_it():
+    results = {
+        "a": {"unreachable": True, "msg": "no route"},
+        "b": {"networks": {}, "engine_error": "the Docker engine does not answer"},
+    }
+    assert [probe["kind"] for probe in make(results)] == ["host_unreachable", "engine_down", "host_unreachable"]
+    assert make({"a": {"msg": "sudo"}, **started(b=view(), c=view(ipam=[], error="no such network"))})[0]["kind"] == (
+        "not_measured"
+    )
+    nowhere = started(a=view(ipam=[], error="gone"), b=view(ipam=[]), c=view(ipam=[]))
+    assert [probe["kind"] for probe in make(nowhere)] == ["network_missing"] * 3
+
+
+def test_hosts_stop_waiting_together_though_they_start_in_rounds():
+    assert plan.spread(20.0, 30, 2) == 30.0
+    assert plan.spread(1.0, 30, 2) == 15.0
+    first, last = plan.deadlines(TIMING, 0, 4), plan.deadlines(TIMING, 3, 4)
+    assert first[0] - last[0] == pytest.approx(3.0)
+    assert first[0] < first[1] < first[2]
+
+
+def book(replied=10, series=10, full=True, name=None, sent=10):
+    return {
+        "sent": sent,
+        "replied": replied,
+        "rtt": [0.1, 0.2, 0.3] if replied else None,
+        "full_replied": bool(replied) and full,
+        "heard": {"any": bool(series), "series": series, "full": bool(series) and full},
+        "name": name or {"ok": True, "kind": None, "addresses": ["x"], "error": None},
+        "send_error": None,
+    }
+
+
+def world(hosts=("a", "b", "c"), **books):
+    hosts = list(hosts)
+    results = started(**{host: view() for host in hosts})
+    planned = plan.make_plan({"id": "0123456789abcdef"}, hosts, ["net"], results, TIMING)
+    collected = {}
+    for host in hosts:
+        peers = {peer: books.get(f"{host}_{peer}", book()) for peer in hosts if peer != host}
+        networks = {"net": {"kind": None, "error": None, "mtu": 1450, "peers": peers}}
+        collected[host] = {"networks": networks, "errors": [], "agent_died": False}
+    return planned, results, {host: {} for host in hosts}, collected
+
+
+def rows_of(parts, max_loss=0.0):
+    return {(row["from"], row["to"]): row for row in report.make_rows(report.Books(*parts, max_loss))}
+
+
+def failed(rows):
+    return {pair: row["kind"] for pair, row in rows.items() if not row["ok"]}
+
+
+def test_all_good():
+    rows = rows_of(world())
+    assert len(rows) == 6
+    assert failed(rows) == {}
+    assert rows["a", "b"]["rtt_ms"] == {"min": 0.1, "avg": 0.2, "max": 0.3}
+
+
+def test_one_dropped_direction_fails_exactly_one_pair():
+    rows = rows_of(world(a_b=book(replied=0, series=10), b_a=book(replied=0, series=0)))
+    assert failed(rows) == {("a", "b"): "no_answer"}
+    assert "from a to b" in rows["a", "b"]["error"]
+    assert rows["a", "b"]["loss"] == 1.0
+    assert rows["b", "a"]["loss"] == 0.0
+    assert rows["b", "a"]["rtt_ms"]["avg"] is None
+
+
+def test_broken_dns_fails_the_names_asked_there_and_nothing_else():
+    bad = {"ok": False, "kind": "name_failed", "addresses": [], "error": "refused"}
+    rows = rows_of(world(b_a=book(name=bad), b_c=book(name=bad)))
+    assert failed(rows) == {("b", "a"): "name_failed", ("b", "c"): "name_failed"}
+    assert rows["b", "a"]["address_ok"]
+
+
+def test_loss_is_a_fraction_and_may_be_allowed():
+    parts = world(a_b=book(replied=9), b_a=book(series=9))
+    assert rows_of(parts)["a", "b"]["loss"] == 0.1
+    assert failed(rows_of(parts)) == {("a", "b"): "loss"}
+    assert failed(rows_of(parts, 0.1)) == {}
+
+
+def test_full_size_packets_are_judged_by_direction():
+    parts = world(a_b=book(full=False), b_a=book(full=False))
+    parts[3]["a"]["networks"]["net"]["peers"]["b"]["heard"]["full"] = True
+    assert failed(rows_of(parts)) == {("a", "b"): "mtu"}
+
+
+def test_host_that_died_has_all_its_rows():
+    parts = world()
+    del parts[3]["b"]
+    rows = rows_of(parts)
+    assert len(rows) == 6
+    assert set(failed(rows)) == {pair for pair in rows if "b" in pair}
+    assert rows["a", "b"]["kind"] == "host_unreachable"
+    assert rows["a", "b"]["address_ok"] is None
+
+
+def test_dead_agent_fails_what_it_should_have_sent_and_its_peers_echoes_still_count():
+    parts = world()
+    parts[3]["b"] = {"networks": {}, "errors": [], "agent_died": True}
+    assert failed(rows_of(parts)) == {("b", "a"): "agent_died", ("b", "c"): "agent_died"}
+
+
+def test_failed_endpoint_names_its_host():
+    parts = world()
+    parts[3]["c"]["networks"]["net"] = {"kind": "endpoint_failed", "error": "no space", "mtu": None, "peers": {}}
+    rows = rows_of(parts)
+    assert set(failed(rows)) == {pair for pair in rows if "c" in pair}
+    assert rows["a", "c"]["error"] == "c: no space"
+
+
+def test_two_networks_by_one_name_are_told():
+    parts = world(a_b=book(replied=0, series=0), b_a=book(replied=0, series=0))
+    parts[1]["b"]["networks"]["net"]["id"] = "n2"
+    assert "different network" in rows_of(parts)["a", "b"]["error"]
+
+
+def test_threads_astray_explain_a_name():
+    bad = {"ok": False, "kind": "name_failed", "addresses": [], "error": "NXDOMAIN"}
+    parts = world(b_a=book(name=bad))
+    parts[3]["b"]["strays"] = {"before": 2, "after": 0}
+    assert "restart docker" in rows_of(parts)["b", "a"]["error"]
+
+
+@pytest.mark.parametrize("number", [1, 3, 30])
+def test_matrix_is_readable(number):
+    hosts = [f"node{place}" for place in range(number)]
+    bad = book(replied=0, series=0)
+    parts = world(hosts, **({"node0_node1": bad, "node1_node0": bad} if number > 1 else {}))
+    rows = report.make_rows(report.Books(*parts, 0.0))
+    assert len(rows) == number * (number - 1)
+    text = report.render(hosts, report.make_report(["net"], rows, 1.0))
+    assert max(len(line) for line in text.splitlines()) <= 120
+    assert ("X no packet" in text) == (number == 30)
+
+
+def test_failures_are_named_but_not_without_end():
+    hosts = [f"n{place}" for place in range(6)]
+    planned, results, probed, _collected = world(hosts)
+    rows = report.make_rows(report.Books(planned, results, probed, {}, 0.0))
+    text = report.failure_text(report.make_report(["net"], rows, 1.0), "/r/verify.json")
+    assert "30 of 30 pairs failed" in text
+    assert "and 10 more" in text

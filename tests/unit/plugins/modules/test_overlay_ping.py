@@ -1,0 +1,235 @@
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What overlay_ping asks of the engine, and how it ends; the engine is a recording."""
+
+from __future__ import annotations
+
+import io
+import os
+import tarfile
+
+import pytest
+
+from ansible_collections.multihost.overlay.plugins.module_utils import _ping_agent as agent
+from ansible_collections.multihost.overlay.plugins.module_utils import _ping_endpoint as endpoint
+from ansible_collections.multihost.overlay.plugins.module_utils import _ping_state as state
+from ansible_collections.multihost.overlay.plugins.module_utils import _ping_threads as threads
+from ansible_collections.multihost.overlay.plugins.module_utils._docker import DockerError
+from ansible_collections.multihost.overlay.plugins.modules import overlay_ping
+
+RUN = "0123456789abcdef"
+TIMING = {"count": 1, "interval": 0.1, "patience": 1.0, "spread": 0.0}
+
+
+class Engine:
+    """Answers from a table, refuses the rest, and remembers what was asked."""
+
+    timeout = 1.0
+
+    def __init__(self, answers=None):
+        self.answers = answers or {}
+        self.asked = []
+
+    def _answer(self, method, path, body=None, query=None):
+        self.asked.append((method, path, body, query))
+        found = self.answers.get((method, path), DockerError(f"no such {path}", 404))
+        if isinstance(found, list):
+            found = found.pop(0) if len(found) > 1 else found[0]
+        if isinstance(found, Exception):
+            raise found
+        return found
+
+    def get(self, path, query=None):
+        return self._answer("GET", path, None, query)
+
+    def post(self, path, body=None, query=None):
+        return self._answer("POST", path, body, query)
+
+    def delete(self, path, query=None):
+        return self._answer("DELETE", path, None, query)
+
+    def stream_post(self, path, data, content_type, query=None):
+        return self._answer("POST", path, data, query)
+
+
+@pytest.fixture
+def base(tmp_path, monkeypatch):
+    monkeypatch.setattr(state, "BASE", str(tmp_path))
+    for function in (state.directory, state.create, state.alive, state.dismiss, state.wait_result, state.remove):
+        monkeypatch.setattr(function, "__defaults__", (*(function.__defaults__ or ())[:-1], str(tmp_path)))
+    monkeypatch.setattr(state.dead_runs, "__defaults__", (str(tmp_path),))
+    return tmp_path
+
+
+def run_with(monkeypatch, run_module, engine, params, **options):
+    monkeypatch.setattr(overlay_ping, "DockerClient", lambda _path: engine)
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    return run_module(overlay_ping.main, {"run_id": RUN, **params}, **options)
+
+
+def test_started_lists_all_containers_once_and_never_lists_networks(base, monkeypatch, run_module):
+    engine = Engine(
+        {
+            ("GET", "/containers/json"): [],
+            ("GET", "/images/json"): [],
+            ("GET", "/networks/net"): {"Id": "n1", "IPAM": {"Config": []}},
+        }
+    )
+    engine.answers["GET", "/containers/json"] = [[]]
+    engine.answers["GET", "/images/json"] = [[]]
+    result = run_with(monkeypatch, run_module, engine, {"state": "started", "networks": ["net", "gone"]})
+    assert not result["changed"]
+    assert result["networks"]["net"]["id"] == "n1"
+    assert "no such" in result["networks"]["gone"]["error"]
+    assert ("GET", "/containers/json", None, {"all": True}) in engine.asked
+    assert not [path for _method, path, _body, _query in engine.asked if path == "/networks"]
+
+
+def test_silent_engine_is_a_result_and_not_a_failure(base, monkeypatch, run_module):
+    engine = Engine({("GET", "/containers/json"): DockerError("it does not answer")})
+    result = run_with(monkeypatch, run_module, engine, {"state": "started", "networks": ["net"]})
+    assert result["engine_error"] == "it does not answer"
+    assert "failed" not in result
+
+
+def test_leftovers_of_dead_runs_go_and_those_of_living_ones_stay(base, monkeypatch):
+    monkeypatch.setattr(endpoint, "PAUSE", 0)
+    living = state.create("feedfeedfeedfeed", {})
+    os.mkdir(base / "verify-deaddeaddeaddead")
+    both = [{"Id": f"c{run}", "Labels": {"multihost.overlay.verify": run * 4}} for run in ("feed", "dead")]
+    engine = Engine(
+        {
+            ("GET", "/containers/json"): [both, both[:1]],
+            ("GET", "/images/json"): [[]],
+            ("DELETE", "/containers/cdead"): None,
+        }
+    )
+    removed = overlay_ping.remove_leftovers(engine)
+    os.close(living)
+    assert removed == ["container cdead", str(base / "verify-deaddeaddeaddead")]
+    assert (base / "verify-feedfeedfeedfeed").exists()
+
+
+@pytest.mark.parametrize("what", ["probed", "collected"])
+def test_check_mode_sends_nothing(base, monkeypatch, run_module, what):
+    engine = Engine()
+    result = run_with(monkeypatch, run_module, engine, {"state": what, "host": "a", "plan": {}}, check=True)
+    assert result["skipped"]
+    assert engine.asked == []
+
+
+def test_check_mode_removes_nothing(base, monkeypatch, run_module):
+    engine = Engine({("GET", "/containers/json"): [[]]})
+    run_with(monkeypatch, run_module, engine, {"state": "started", "networks": []}, check=True)
+    assert [method for method, *_rest in engine.asked] == ["GET"]
+
+
+def test_bad_input_is_refused(base, monkeypatch, run_module):
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    assert "16 hexadecimal" in run_module(overlay_ping.main, {"state": "collected", "run_id": "../../etc"})["msg"]
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    assert "become" in run_module(overlay_ping.main, {"state": "collected", "run_id": RUN})["msg"]
+
+
+def test_collected_of_a_dead_agent_cleans_up_in_its_place(base, monkeypatch, run_module):
+    os.close(state.create(RUN, {"timing": TIMING, "hosts": ["a"]}))
+    engine = Engine({("GET", "/containers/json"): [[]], ("GET", "/images/json"): [[]]})
+    result = run_with(monkeypatch, run_module, engine, {"state": "collected"})
+    assert result["agent_died"]
+    assert engine.asked
+    assert os.listdir(base) == []
+
+
+def test_endpoint_ends_and_goes_by_itself_and_may_do_nothing():
+    body = endpoint.endpoint_body(RUN, "net", "10.1.0.9", 90, ["/bin", "/usr"])
+    host = body["HostConfig"]
+    assert body["Cmd"] == ["sleep", "90"]
+    assert body["NetworkingConfig"]["EndpointsConfig"]["net"]["IPAMConfig"]["IPv4Address"] == "10.1.0.9"
+    assert host["AutoRemove"]
+    assert host["ReadonlyRootfs"]
+    assert host["CapDrop"] == ["ALL"]
+    assert "no-new-privileges" in host["SecurityOpt"]
+    assert host["Binds"] == ["/bin:/bin:ro", "/usr:/usr:ro"]
+    assert body["User"] == "65534:65534"
+
+
+def test_image_is_almost_empty_and_says_whose_it_is():
+    engine = Engine({("POST", "/images/create"): ""})
+    endpoint.make_image(engine, RUN)
+    _method, _path, data, query = engine.asked[0]
+    assert query["fromSrc"] == "-"
+    assert query["changes"] == f"LABEL multihost.overlay.verify={RUN}"
+    with tarfile.open(fileobj=io.BytesIO(data)) as archive:
+        assert all(member.isdir() for member in archive)
+
+
+def make_agent(engine, probe):
+    planned = {"run": RUN, "hosts": ["a"], "networks": ["net"], "probes": [[probe]], "timing": TIMING}
+    return agent.Agent(engine, planned, "a")
+
+
+def temporary():
+    return {"how": "temporary", "name": "overlay-verify-x", "address": "10.1.0.9", "networks": 1}
+
+
+def test_start_is_tried_again_and_what_the_failure_left_in_the_store_is_removed():
+    left = {"Containers": {"ep-1": {"Name": "overlay-verify-x"}}}
+    engine = Engine(
+        {
+            ("POST", "/containers/create"): {"Id": "c1"},
+            ("POST", "/containers/c1/start"): [DockerError("127.0.0.1:8500: connection refused", 500), None],
+            ("DELETE", "/containers/overlay-verify-x"): None,
+            ("GET", "/networks/net"): left,
+            ("POST", "/networks/net/disconnect"): None,
+        }
+    )
+    run = make_agent(engine, temporary())
+    run._start("net", 0)
+    assert run._probe(0)["id"] == "c1"
+    disconnect = ("POST", "/networks/net/disconnect", {"Container": "overlay-verify-x", "Force": True}, None)
+    assert disconnect in engine.asked
+
+
+@pytest.mark.parametrize(
+    ("error", "kind"),
+    [
+        (DockerError("Address already in use", 403), "endpoint_failed"),
+        (DockerError("network net not found", 404), "network_missing"),
+        (DockerError("it does not answer"), "engine_down"),
+    ],
+)
+def test_failed_start_is_a_result_with_a_kind(error, kind):
+    engine = Engine({("POST", "/images/create"): "", ("POST", "/containers/create"): error})
+    run = make_agent(engine, temporary())
+    run.strays_before = 0
+    run.prepare()
+    assert run.results["net"]["kind"] == kind
+    assert [path for _method, path, *_rest in engine.asked].count("/containers/create") == 1
+
+
+def test_container_that_moved_meanwhile_is_not_measured():
+    answer = {
+        "Name": "/u",
+        "State": {"Running": True, "Pid": 1},
+        "NetworkSettings": {"Networks": {"net": {"IPAddress": "10.1.0.3"}}},
+    }
+    engine = Engine({("GET", "/containers/c1/json"): answer})
+    with pytest.raises(DockerError, match=r"u stopped or left address 10\.1\.0\.2"):
+        endpoint.probe_pid(engine, "c1", "net", "10.1.0.2")
+
+
+def test_threads_are_brought_home_by_light_calls_then_strong_ones_then_left():
+    light, strong, seen = [], [], [["1"], [], []]
+    left = threads.bring_home([lambda: light.append(1)], [lambda: strong.append(1)] * 2, lambda: seen.pop(0), 0.01)
+    assert left == 0
+    assert light
+    assert len(strong) == 2
+    assert threads.bring_home([], [lambda: strong.append(1)], lambda: ["1"], 0.0, 2) == 1
+    assert len(strong) == 4
+
+
+def test_thread_in_a_living_namespace_is_not_astray(tmp_path):
+    pid_file = tmp_path / "pid"
+    pid_file.write_text(str(os.getpid()))
+    assert threads.stray_threads(str(pid_file), str(tmp_path)) == []
+    assert threads.stray_threads(str(tmp_path / "none"), str(tmp_path)) == []
