@@ -1,4 +1,3 @@
-#!/usr/bin/env python3
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Restarts dockerd once after a boot that left overlay containers dead.
@@ -11,19 +10,22 @@ for two.
 
 So this waits for the engine and for the store's leader, looks for such containers, and if there are any: stops
 dockerd, makes the endpoints that no running container has name a network that does not exist (dockerd itself then
-deletes them as stale), and starts it again. At most once a boot, and never if nothing is wrong. With live-restore the
-other containers go on. Standard library only: it runs before anything else can be counted on.
+deletes them as stale), and starts it again. At most once a boot, and never if nothing is wrong. Under live-restore
+the overlay containers that did come up are ended meanwhile, if their restart policy brings them back; all others go
+on. Standard library only: it runs before anything else can be counted on.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import fcntl
 import http.client
 import json
 import os
 import re
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -178,14 +180,38 @@ def settled(settle: float) -> tuple[dict[str, str], list[str]]:
     return before, victims
 
 
-def kept_endpoints(ask: Callable[[str], Any]) -> set[str] | None:
-    """The endpoints of running containers, which live-restore needs; None if not all could be learnt."""
-    running = ask("/containers/json")
-    found = [ask(f"/containers/{item['Id']}/json") for item in running or []]
-    if running is None or not all(found):
-        return None
-    networks = [item["NetworkSettings"]["Networks"] or {} for item in found]
+def running(ask: Callable[[str], Any]) -> list[dict[str, Any]] | None:
+    """The running containers, inspected; None if not all could be."""
+    listed = ask("/containers/json")
+    found = [ask(f"/containers/{item['Id']}/json") for item in listed or []]
+    return None if listed is None or not all(found) else found
+
+
+def returning(containers: list[dict[str, Any]], overlays: set[str]) -> list[dict[str, Any]]:
+    """Those on an overlay that dockerd starts by itself when it finds them dead."""
+    return [
+        item
+        for item in containers
+        if item["HostConfig"]["RestartPolicy"]["Name"] in ("always", "unless-stopped")
+        and overlays.intersection(item["NetworkSettings"]["Networks"] or {})
+    ]
+
+
+def endpoints(containers: list[dict[str, Any]]) -> set[str]:
+    """The containers' endpoints on all networks."""
+    networks = [item["NetworkSettings"]["Networks"] or {} for item in containers]
     return {network["EndpointID"] for group in networks for network in group.values() if network.get("EndpointID")}
+
+
+def end(pids: list[int], seconds: float = 10) -> None:
+    """Ask the containers' first processes to end, as `docker stop` does; then make them."""
+    for number in (signal.SIGTERM, signal.SIGKILL):
+        for pid in pids:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, number)
+        deadline = time.monotonic() + seconds
+        while any(os.path.exists(f"/proc/{pid}") for pid in pids) and time.monotonic() < deadline:
+            time.sleep(0.1)
 
 
 def stale_places(data: bytes, keep: set[str]) -> list[int]:
@@ -216,17 +242,31 @@ def systemctl(verb: str) -> bool:
     return subprocess.run(["systemctl", "--quiet", verb, "docker.service"], check=False).returncode == 0
 
 
+def mend(root: str, containers: list[dict[str, Any]], overlays: set[str]) -> None:
+    """While dockerd is down: end what it will start again, and forget the endpoints that nobody has any more.
+
+    A container that lives on through a restart of dockerd keeps an overlay in which dockerd no longer listens for
+    unknown neighbours: hosts that it has not met since the boot stay out of its reach. This boot is seconds old.
+    """
+    ending = returning(containers, overlays)
+    for item in ending:
+        log(f"container {item['Name'].lstrip('/')} is started again too, so that it reaches all hosts")
+    end([item["State"]["Pid"] for item in ending])
+    forget_stale(root, endpoints([item for item in containers if item not in ending]))
+
+
 def repair(timeout: float) -> bool:
     """Restart dockerd without its stale endpoints, and wait until it answers."""
     os.makedirs(os.path.dirname(MARKER), exist_ok=True)
     with open(MARKER, "w", encoding="utf-8") as handle:  # before the restart: never a second one in this boot
         handle.write(f"{time.time():.0f}\n")
-    root = (docker("/info") or {}).get("DockerRootDir", "/var/lib/docker")
-    keep = kept_endpoints(docker)
+    info = docker("/info") or {}
+    containers = running(docker)
+    overlays = overlay_names(containers or [], docker)
     systemctl("stop")
     try:
-        if keep is not None:
-            forget_stale(root, keep)
+        if containers is not None:
+            mend(info.get("DockerRootDir", "/var/lib/docker"), containers if info.get("LiveRestoreEnabled") else [], overlays)
     finally:
         systemctl("reset-failed")
         started = systemctl("start")

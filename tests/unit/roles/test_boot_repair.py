@@ -5,6 +5,9 @@
 from __future__ import annotations
 
 import importlib.util
+import signal
+import subprocess
+import threading
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -86,11 +89,41 @@ def test_only_endpoints_that_nobody_has_are_forgotten(
 
 
 def test_a_container_that_cannot_be_asked_about_forbids_it(repair: ModuleType) -> None:
-    answers = {"/containers/json": [{"Id": "1"}]}
-    assert repair.kept_endpoints(answers.get) is None
-    answers["/containers/1/json"] = container("running")  # type: ignore[assignment]
-    assert repair.kept_endpoints(answers.get) == {"e"}
-    assert repair.kept_endpoints({}.get) is None
+    answers: dict[str, Any] = {"/containers/json": [{"Id": "1"}]}
+    assert repair.running(answers.get) is None
+    answers["/containers/1/json"] = container("running")
+    assert repair.endpoints(repair.running(answers.get)) == {"e"}
+    assert repair.running({}.get) is None
+
+
+def test_survivors_are_ended_only_if_dockerd_starts_them_again(
+    repair: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ended: list[int] = []
+    kept: list[set[str]] = []
+    monkeypatch.setattr(repair, "end", ended.extend)
+    monkeypatch.setattr(repair, "forget_stale", lambda _root, keep: kept.append(keep))
+    containers = []
+    for number, (policy, network) in enumerate([("always", "front"), ("no", "front"), ("always", "bridge")]):
+        item = container("running")
+        item["State"]["Pid"] = number
+        item["HostConfig"] = {"RestartPolicy": {"Name": policy}}
+        item["NetworkSettings"] = {"Networks": {network: {"EndpointID": f"e{number}"}}}
+        containers.append(item)
+    repair.mend(str(tmp_path), containers, {"front"})
+    assert ended == [0]
+    assert kept == [{"e1", "e2"}]
+
+
+def test_ending_asks_first_and_then_makes(repair: ModuleType) -> None:
+    deaf = subprocess.Popen(["/bin/sh", "-c", "trap '' TERM; echo ready; while :; do sleep 0.1; done"], stdout=subprocess.PIPE)
+    try:
+        assert deaf.stdout is not None and deaf.stdout.readline() == b"ready\n"
+        threading.Thread(target=deaf.wait).start()  # reaps it, as the shim of a container does
+        repair.end([deaf.pid], seconds=0.5)
+        assert deaf.wait(5) == -signal.SIGKILL
+    finally:
+        deaf.kill()
 
 
 def test_never_twice_in_a_boot(repair: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
