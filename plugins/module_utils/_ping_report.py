@@ -97,8 +97,9 @@ def _blocked(books: Books, row: Json) -> bool:
     """Fill in a row that could not be measured at all."""
     for host in (row["from"], row["to"]):
         found = books.problem(row["network"], host)
-        # An agent that died says nothing of its host's network: what its peers measured towards it still counts.
-        if found and not (found["kind"] == "agent_died" and host == row["to"]):
+        # An agent that died says nothing of its host's network: echoes that its peers had from there still count.
+        answered = books.book(row["network"], row["from"], row["to"]).get("replied")
+        if found and not (found["kind"] == "agent_died" and host == row["to"] and answered):
             row.update(kind=found["kind"], error=f"{host}: {found['error']}")
             return True
     return False

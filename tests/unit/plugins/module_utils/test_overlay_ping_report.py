@@ -204,6 +204,9 @@ def test_dead_agent_fails_what_it_should_have_sent_and_its_peers_echoes_still_co
     parts = world()
     parts[3]["b"] = {"networks": {}, "errors": [], "agent_died": True}
     assert failed(rows_of(parts)) == {("b", "a"): "agent_died", ("b", "c"): "agent_died"}
+    parts[3]["a"]["networks"]["net"]["peers"]["b"] = book(replied=0, series=0)
+    assert rows_of(parts)["a", "b"]["kind"] == "agent_died"
+    assert rows_of(parts)["a", "b"]["address_ok"] is None
 
 
 def test_failed_endpoint_names_its_host():
