@@ -75,22 +75,55 @@ class Cluster:
 
     def write(self, host: str, path: str, content: str, mode: str = "0644") -> None:
         """Put a file on a host."""
-        self.run(host, "sh", "-c", 'mkdir -p "$(dirname "$1")"; printf %s "$2" >"$1"; chmod "$3" "$1"', "sh", path, content, mode)
+        self.run(
+            host,
+            "sh",
+            "-c",
+            'mkdir -p "$(dirname "$1")"; printf %s "$2" >"$1"; chmod "$3" "$1"',
+            "sh",
+            path,
+            content,
+            mode,
+        )
 
     def make_image(self, host: str) -> None:
         """The empty image, once for a host."""
-        self.run(host, "sh", "-c", f"docker image inspect {IMAGE} >/dev/null 2>&1 || tar -cf - -T /dev/null | docker import - {IMAGE}")
+        self.run(
+            host,
+            "sh",
+            "-c",
+            f"docker image inspect {IMAGE} >/dev/null 2>&1 || tar -cf - -T /dev/null | docker import - {IMAGE}",
+        )
 
     def start_service(self, host: str, name: str, network: str, *options: str) -> None:
         """A container whose web server answers with the container's name."""
         self.make_image(host)
         mounts = [word for folder in PROGRAMS for word in ("-v", f"{folder}:{folder}:ro")]
-        self.run(host, "docker", "run", "-d", "--name", name, "--hostname", name, "--network", network, *options, *mounts, IMAGE,
-                 "/usr/bin/python3", "-c", SERVER, name)
+        self.run(
+            host,
+            "docker",
+            "run",
+            "-d",
+            "--name",
+            name,
+            "--hostname",
+            name,
+            "--network",
+            network,
+            *options,
+            *mounts,
+            IMAGE,
+            "/usr/bin/python3",
+            "-c",
+            SERVER,
+            name,
+        )
 
     def ask(self, host: str, container: str, target: str) -> str:
         """What the web server at ``target`` (a name or an address) answers to ``container``; '' when it cannot be reached."""
-        done = self.run(host, "docker", "exec", container, "/usr/bin/python3", "-c", CLIENT, f"http://{target}:{PORT}/", check=False)
+        done = self.run(
+            host, "docker", "exec", container, "/usr/bin/python3", "-c", CLIENT, f"http://{target}:{PORT}/", check=False
+        )
         return done.stdout.strip() if done.returncode == 0 else ""
 
     def unreached(self, services: dict[str, str]) -> list[str]:
@@ -98,7 +131,7 @@ class Cluster:
         pairs = [(one, other) for one in services for other in services if one != other]
         with ThreadPoolExecutor(max_workers=8) as pool:
             answers = pool.map(lambda pair: self.ask(services[pair[0]], *pair), pairs)
-        return [f"{one} -> {other}" for (one, other), answer in zip(pairs, answers) if answer != other]
+        return [f"{one} -> {other}" for (one, other), answer in zip(pairs, answers, strict=True) if answer != other]
 
     def remove_containers(self, *names: str) -> None:
         """Take a test's containers off all hosts."""

@@ -7,6 +7,7 @@ from __future__ import annotations
 from typing import Any
 
 from ansible.plugins.action import ActionBase
+
 from ansible_collections.multihost.overlay.plugins.plugin_utils._inventory import validate
 
 

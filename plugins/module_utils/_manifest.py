@@ -70,8 +70,10 @@ class Manifest:
         except FileNotFoundError:
             found = {}
         except (OSError, ValueError) as exc:
-            raise ManifestError(f"{path} cannot be read: {exc}. Restore it from a backup, or move it away to start anew "
-                                "(reset will then not know what was there before).") from exc
+            raise ManifestError(
+                f"{path} cannot be read: {exc}. Restore it from a backup, or move it away to start anew "
+                "(reset will then not know what was there before)."
+            ) from exc
         if found.get("schema_version", SCHEMA_VERSION) > SCHEMA_VERSION:
             raise ManifestError(f"{path} was written by a newer version of multihost.overlay: use that version.")
         data.update(found)
@@ -101,7 +103,11 @@ class Manifest:
         if path in self.data["files"]:
             return
         existed = os.path.lexists(path)
-        self.data["files"][path] = {"role": role, "existed": existed, "backup": self._backup_path(path) if existed else None}
+        self.data["files"][path] = {
+            "role": role,
+            "existed": existed,
+            "backup": self._backup_path(path) if existed else None,
+        }
 
     def record_key(self, path: str, key: str, role: str, had: bool, prior: Any) -> None:
         """Remember that one key of a shared JSON file becomes ours, and what its value was."""

@@ -10,7 +10,16 @@ from typing import Any, Iterable, NamedTuple, Sequence
 MTU_OPTION = "com.docker.network.driver.mtu"
 ENCRYPTED_OPTION = "encrypted"
 KEYS = (
-    "driver", "subnet", "gateway", "ip_range", "mtu", "internal", "attachable", "encrypted", "labels", "options",
+    "driver",
+    "subnet",
+    "gateway",
+    "ip_range",
+    "mtu",
+    "internal",
+    "attachable",
+    "encrypted",
+    "labels",
+    "options",
 )
 # Docker chooses these where the user does not, and its choice is not a difference.
 LEFT_TO_DOCKER = ("subnet", "gateway")
@@ -92,8 +101,13 @@ def create_body(name: str, definition: dict[str, Any]) -> dict[str, Any]:
     config = {"Subnet": definition["subnet"], "Gateway": definition["gateway"], "IPRange": definition["ip_range"]}
     config = {key: value for key, value in config.items() if value}
     return {
-        "Name": name, "Driver": definition["driver"], "CheckDuplicate": True, "Internal": definition["internal"],
-        "Attachable": definition["attachable"], "Labels": definition["labels"], "Options": options,
+        "Name": name,
+        "Driver": definition["driver"],
+        "CheckDuplicate": True,
+        "Internal": definition["internal"],
+        "Attachable": definition["attachable"],
+        "Labels": definition["labels"],
+        "Options": options,
         "IPAM": {"Driver": "default", "Config": [config] if config else []},
     }
 
@@ -147,13 +161,16 @@ def overlaps(name: str, subnet: str | None, stored: Iterable[dict[str, Any]]) ->
     mine = IPv4Network(subnet)
     return [
         f"{other['name']} ({other['id'][:12]}, {pool})"
-        for other in stored if other["name"] != name
-        for pool in other["subnets"] if ":" not in pool and IPv4Network(pool, strict=False).overlaps(mine)
+        for other in stored
+        if other["name"] != name
+        for pool in other["subnets"]
+        if ":" not in pool and IPv4Network(pool, strict=False).overlaps(mine)
     ]
 
 
-def attached(inspected: dict[str, Any], stored: Iterable[dict[str, Any]], stopped: Iterable[dict[str, Any]]
-             ) -> list[dict[str, Any]]:
+def attached(
+    inspected: dict[str, Any], stored: Iterable[dict[str, Any]], stopped: Iterable[dict[str, Any]]
+) -> list[dict[str, Any]]:
     """Everything that holds on to the network: name, where, and the reference by which Docker disconnects it.
 
     The engine shows the running containers of all hosts, the store also the endpoints whose host is gone, and
@@ -170,12 +187,16 @@ def attached(inspected: dict[str, Any], stored: Iterable[dict[str, Any]], stoppe
     for endpoint in stored:
         if endpoint["network_id"] == inspected["Id"]:
             entry = by_endpoint.setdefault(
-                endpoint["id"], {"name": endpoint["name"], "where": "in the store only", "ref": endpoint["name"]})
+                endpoint["id"], {"name": endpoint["name"], "where": "in the store only", "ref": endpoint["name"]}
+            )
             entry["where"] += f", host {endpoint['host']}" if endpoint["host"] else ""
     held = list(by_endpoint.values())
     seen = {item["ref"] for item in held}
-    return held + [{"name": item["name"], "where": "stopped on this host", "ref": item["id"]}
-                   for item in stopped if item["id"] not in seen]
+    return held + [
+        {"name": item["name"], "where": "stopped on this host", "ref": item["id"]}
+        for item in stopped
+        if item["id"] not in seen
+    ]
 
 
 def _holders(held: Sequence[dict[str, Any]]) -> str:
@@ -187,21 +208,28 @@ def _described(found: Sequence[dict[str, Any]]) -> str:
     return "; ".join(f"{item['key']} is {item['found']!r}, wanted {item['wanted']!r}" for item in found)
 
 
-def _refusal(name: str, differing: Sequence[dict[str, Any]], held: Sequence[dict[str, Any]], params: dict[str, Any]
-             ) -> str:
+def _refusal(
+    name: str, differing: Sequence[dict[str, Any]], held: Sequence[dict[str, Any]], params: dict[str, Any]
+) -> str:
     removing = params["state"] == "absent"
     if any(item["key"] == "driver" for item in differing):
         found = next(item["found"] for item in differing if item["key"] == "driver")
-        return (f"a network named {name} with the driver {found} exists on this host, which is not an overlay network "
-                f"of the cluster: rename one of the two, or remove it by `docker network rm {name}`")
+        return (
+            f"a network named {name} with the driver {found} exists on this host, which is not an overlay network "
+            f"of the cluster: rename one of the two, or remove it by `docker network rm {name}`"
+        )
     if not removing and not params["recreate"]:
-        return (f"network {name} exists and differs: {_described(differing)}. Docker cannot change a network: write "
-                "the definition as it is, or allow its removal and creation by recreate (overlay_networks_recreate)")
+        return (
+            f"network {name} exists and differs: {_described(differing)}. Docker cannot change a network: write "
+            "the definition as it is, or allow its removal and creation by recreate (overlay_networks_recreate)"
+        )
     if held and not params["force"]:
         verb = "removed" if removing else f"recreated ({_described(differing)})"
-        return (f"network {name} is not {verb} because containers are attached: {_holders(held)}. Disconnect them by "
-                f"`docker network disconnect -f {name} CONTAINER`, or pass force, which does that and does not "
-                "reconnect them")
+        return (
+            f"network {name} is not {verb} because containers are attached: {_holders(held)}. Disconnect them by "
+            f"`docker network disconnect -f {name} CONTAINER`, or pass force, which does that and does not "
+            "reconnect them"
+        )
     return ""
 
 

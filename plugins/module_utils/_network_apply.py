@@ -57,8 +57,10 @@ def _restore(client: DockerClient, name: str, found: dict[str, Any], reason: str
     try:
         engine.create(client, net.create_body(name, found))
     except DockerError as exc:
-        raise engine.NetworkError(f"network {name} was removed, and Docker refuses the new one ({reason}) and also the "
-                                  f"old one ({exc.message}): create it by hand") from exc
+        raise engine.NetworkError(
+            f"network {name} was removed, and Docker refuses the new one ({reason}) and also the "
+            f"old one ({exc.message}): create it by hand"
+        ) from exc
     raise engine.NetworkError(f"Docker refuses the new definition of network {name}: {reason}. The old one is back")
 
 
@@ -83,8 +85,9 @@ def apply(client: DockerClient, store: Store, params: dict[str, Any], view: View
     return engine.wait_for(client, name, network_id, params["timeout"]), warning
 
 
-def converge(client: DockerClient, store: Store, params: dict[str, Any], owner: str, check_mode: bool
-             ) -> tuple[View, dict[str, Any] | None, str]:
+def converge(
+    client: DockerClient, store: Store, params: dict[str, Any], owner: str, check_mode: bool
+) -> tuple[View, dict[str, Any] | None, str]:
     """Look; if something is to be done, take the lock, look again, do it."""
     view = _look_allowed(client, store, params)
     if view.plan.action == "none" or check_mode:

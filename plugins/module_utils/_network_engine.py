@@ -83,8 +83,10 @@ def wait_for(client: DockerClient, name: str, network_id: str, timeout: float) -
         if found and found["Id"] == network_id:
             return found
         if time.monotonic() >= deadline:
-            raise NetworkError(f"network {name} ({network_id}) was created, and this host does not show it after "
-                               f"{timeout:g} s: look at `journalctl -u docker` for errors of the store")
+            raise NetworkError(
+                f"network {name} ({network_id}) was created, and this host does not show it after "
+                f"{timeout:g} s: look at `journalctl -u docker` for errors of the store"
+            )
         time.sleep(POLL)
 
 
@@ -104,11 +106,16 @@ def remove(client: DockerClient, network_id: str, held: list[dict[str, Any]]) ->
 def container_view(inspected: dict[str, Any]) -> list[dict[str, Any]]:
     """The endpoints of a network, sorted by name."""
     return sorted(
-        ({
-            "name": item.get("Name", ""), "ipv4": (item.get("IPv4Address") or "").split("/")[0],
-            "mac": item.get("MacAddress", ""), "endpoint_id": item.get("EndpointID", ""),
-            # Those of other hosts come without their container.
-            "container_id": None if key.startswith("ep-") else key,
-        } for key, item in (inspected.get("Containers") or {}).items()),
+        (
+            {
+                "name": item.get("Name", ""),
+                "ipv4": (item.get("IPv4Address") or "").split("/")[0],
+                "mac": item.get("MacAddress", ""),
+                "endpoint_id": item.get("EndpointID", ""),
+                # Those of other hosts come without their container.
+                "container_id": None if key.startswith("ep-") else key,
+            }
+            for key, item in (inspected.get("Containers") or {}).items()
+        ),
         key=lambda item: (item["name"], item["endpoint_id"]),
     )

@@ -176,7 +176,7 @@ def _work(agent: Agent, path: str) -> None:
         agent.measure()
     except EndedError as exc:
         agent.errors.append(str(exc))
-    except Exception:  # pylint: disable=broad-exception-caught
+    except Exception:
         # An agent has no one to raise to: the traceback goes into the result, the clean-up must happen.
         agent.errors.append(traceback.format_exc())
     finally:
@@ -223,7 +223,7 @@ def _live(agent: Agent, descriptor: int) -> NoReturn:
         _work(agent, path)
         _await_collection(path)
         state.remove(agent.plan["run"])
-    except BaseException:  # pylint: disable=broad-exception-caught
+    except BaseException:
         traceback.print_exc()
     finally:
         os._exit(0)

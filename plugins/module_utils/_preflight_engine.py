@@ -39,7 +39,7 @@ def short_timeout_client() -> DockerClient:
 
 def backends_in(data: Any, size: int) -> list[str]:
     """The backends named in a program; one pass in slices, because only bytes.find is fast on every Python."""
-    seen = set()
+    seen: set[str] = set()
     overlap = len(MARK) + max(len(name) for name in BACKENDS)
     for start in range(0, size, CHUNK):
         chunk = data[start : start + CHUNK + overlap]
@@ -161,9 +161,9 @@ def read_engine(reader: Reader, make_client: ClientFactory = short_timeout_clien
     """Everything about the engine. Its socket is asked only if dockerd runs: systemd would start it otherwise."""
     unit = read_unit(reader)
     pid = running_pid(reader)
-    process = read_process(reader, pid) if pid else {"argv": [], "environment": [], "executable": ""}
+    process: dict[str, Any] = read_process(reader, pid) if pid else {"argv": [], "environment": [], "executable": ""}
     binary = find_binary(reader, [process["executable"], unit["program"], *BINARIES])
-    api = read_api(reader, make_client) if pid else {"answers": False, "info": {}, "containers": []}
+    api: dict[str, Any] = read_api(reader, make_client) if pid else {"answers": False, "info": {}, "containers": []}
     version = str(api["info"].get("ServerVersion", ""))
     if binary and not version:
         version = reader.output([reader.path(binary), "--version"]) or ""

@@ -68,7 +68,7 @@ def read_host(
         "systemd": False,
         "init": "",
     }
-    nowhere = {"addresses": None, "routes": None, "interfaces": [], "resolvers": []}
+    nowhere: dict[str, Any] = {"addresses": None, "routes": None, "interfaces": [], "resolvers": []}
     observed: dict[str, Any] = {"root": os.geteuid() == 0, "architecture": os.uname().machine}
     observed.update(guarded(reader, "the host's identity", lambda: read_identity(reader), nobody))
     observed.update(guarded(reader, "the host's network", lambda: read_network(reader), nowhere))

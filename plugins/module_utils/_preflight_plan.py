@@ -271,7 +271,7 @@ def check_ports(observed: Observed, wanted: Observed) -> Findings:
     """Ports that our services bind are free, or held by the very service that this collection runs."""
     ours = {"dockerd"}
     if f"overlay_{wanted['store_type']}" in observed["manifest"]["roles"]:
-        ours.add({"zookeeper": "java"}.get(wanted["store_type"], wanted["store_type"]))
+        ours.add("java" if wanted["store_type"] == "zookeeper" else wanted["store_type"])
     for entry in observed["listeners"]:
         if entry["program"] in ours:
             continue

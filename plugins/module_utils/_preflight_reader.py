@@ -204,7 +204,7 @@ def parse_routes(text: str) -> list[dict[str, str]]:
 
 def read_resolvers(reader: Reader) -> list[dict[str, str]]:
     """Name servers with the file that names them; systemd-resolved hides the real ones behind 127.0.0.53."""
-    found = []
+    found: list[dict[str, str]] = []
     for path in ("/etc/resolv.conf", "/run/systemd/resolve/resolv.conf"):
         for line in (reader.text(path) or "").splitlines():
             words = line.split()

@@ -115,8 +115,9 @@ class ConsulLock:
         """A young agent is not registered yet and refuses sessions for a moment: ask again until ``deadline``."""
         while True:
             try:
-                return str(self.client.session.create(
-                    name="multihost-overlay", lock_delay=1, behavior="delete", ttl=LOCK_TTL))
+                return str(
+                    self.client.session.create(name="multihost-overlay", lock_delay=1, behavior="delete", ttl=LOCK_TTL)
+                )
             except _failures() as exc:
                 if time.monotonic() >= deadline or isinstance(exc, consul.ACLPermissionDenied):
                     raise StoreError(

@@ -47,10 +47,16 @@ def networks(pairs: Pairs, overlay_pairs: Pairs) -> list[dict[str, Any]]:
             continue
         driver = drivers.get(record["id"], {})
         vnis = [subnet["Vni"] for subnet in driver.get("subnets") or [] if subnet.get("Vni")]
-        result.append({
-            "id": record["id"], "name": record["name"], "driver": record.get("networkType", ""),
-            "subnets": _pools(record), "vnis": vnis, "mtu": driver.get("mtu"),
-        })
+        result.append(
+            {
+                "id": record["id"],
+                "name": record["name"],
+                "driver": record.get("networkType", ""),
+                "subnets": _pools(record),
+                "vnis": vnis,
+                "mtu": driver.get("mtu"),
+            }
+        )
     return sorted(result, key=lambda network: (network["name"], network["id"]))
 
 
@@ -59,10 +65,15 @@ def endpoints(pairs: Pairs) -> list[dict[str, Any]]:
     result = []
     for key, record in _records(pairs).items():
         address = (record.get("ep_iface") or {}).get("addr") or ""
-        result.append({
-            "id": record["id"], "name": record.get("name", ""), "network_id": key.split("/")[-2],
-            "ipv4": address, "host": record.get("locator", ""),
-        })
+        result.append(
+            {
+                "id": record["id"],
+                "name": record.get("name", ""),
+                "network_id": key.split("/")[-2],
+                "ipv4": address,
+                "host": record.get("locator", ""),
+            }
+        )
     return sorted(result, key=lambda endpoint: (endpoint["network_id"], endpoint["name"], endpoint["id"]))
 
 

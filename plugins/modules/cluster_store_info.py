@@ -202,7 +202,10 @@ def run(module: AnsibleModule) -> dict[str, Any]:
         module.fail_json(
             msg=f"{platform.node()}: after {params['wait']} s these engines are not registered in {url}: "
             f"{', '.join(hosts['missing'])}; registered are: {', '.join(hosts['hosts']) or 'none'}. Look at "
-            "`journalctl -u docker` on them, and at cluster-advertise in their daemon.json", url=url, **hosts)
+            "`journalctl -u docker` on them, and at cluster-advertise in their daemon.json",
+            url=url,
+            **hosts,
+        )
     return {"changed": False, "url": url, **hosts, **content_view(store)}
 
 

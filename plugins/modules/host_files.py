@@ -149,7 +149,10 @@ ARGUMENTS = {
     "packages": {"type": "list", "elements": "str", "default": []},
     "directories": {"type": "list", "elements": "dict", "default": [], "options": DIRECTORY_SPEC},
     "files": {
-        "type": "list", "elements": "dict", "default": [], "options": FILE_SPEC,
+        "type": "list",
+        "elements": "dict",
+        "default": [],
+        "options": FILE_SPEC,
         "required_if": [("state", "present", ["content"])],
     },
 }
@@ -205,8 +208,12 @@ def missing_packages(names: list[str]) -> list[str]:
     if not names:
         return []
     try:
-        output = subprocess.run(["dpkg-query", "-W", "-f", "${Package} ${db:Status-Status}\n", *names],
-                                capture_output=True, text=True, check=False).stdout
+        output = subprocess.run(
+            ["dpkg-query", "-W", "-f", "${Package} ${db:Status-Status}\n", *names],
+            capture_output=True,
+            text=True,
+            check=False,
+        ).stdout
     except FileNotFoundError:
         return list(names)
     installed = {line.split()[0] for line in output.splitlines() if line.endswith(" installed")}
@@ -217,7 +224,9 @@ def _ids(module: AnsibleModule, entry: dict[str, Any]) -> tuple[int, int]:
     try:
         return pwd.getpwnam(entry["owner"]).pw_uid, grp.getgrnam(entry["group"]).gr_gid
     except KeyError as exc:
-        module.fail_json(msg=f"{entry['path']}: no such user or group on this host: {exc}. Install what brings it first.")
+        module.fail_json(
+            msg=f"{entry['path']}: no such user or group on this host: {exc}. Install what brings it first."
+        )
         raise
 
 
@@ -251,9 +260,12 @@ def file_diff(entry: dict[str, Any], found: dict[str, Any] | None, action: str) 
     """Before and after of one file, as ``--diff`` shows it; attributes alone are shown as such."""
     header = {"before_header": entry["path"], "after_header": entry["path"]}
     if entry["secret"]:
-        return {**header, "before": "(secret)\n" if found else "", "after": "" if action == "remove" else "(secret, changed)\n"}
-    if action == "attributes":
-        assert found is not None
+        return {
+            **header,
+            "before": "(secret)\n" if found else "",
+            "after": "" if action == "remove" else "(secret, changed)\n",
+        }
+    if action == "attributes" and found:
         before = f"mode {found['mode']:04o} owner {found['owner']}:{found['group']}\n"
         return {**header, "before": before, "after": f"mode {entry['mode']} owner {entry['owner']}:{entry['group']}\n"}
     before = found["content"].decode("utf-8", "replace") if found and found["content"] is not None else ""

@@ -273,8 +273,14 @@ def bare_result(params: dict[str, Any], message: str) -> dict[str, Any]:
     changed = params["state"] == "present"
     network = wanted_definition(params) if changed else None
     return {
-        "changed": changed, "name": params["name"], "id": "", "action": "create" if changed else "none",
-        "differences": [], "attached": [], "network": network, "message": message,
+        "changed": changed,
+        "name": params["name"],
+        "id": "",
+        "action": "create" if changed else "none",
+        "differences": [],
+        "attached": [],
+        "network": network,
+        "message": message,
         "diff": {"before": {}, "after": network or {}},
     }
 
@@ -289,8 +295,13 @@ def result_of(params: dict[str, Any], view: View, after: dict[str, Any] | None, 
         definition = found_definition(after) if after else None
         identifier = after["Id"] if after else ""
     return {
-        "changed": action != "none", "name": params["name"], "id": identifier, "action": action,
-        "differences": view.plan.differences, "attached": [item["name"] for item in view.held], "network": definition,
+        "changed": action != "none",
+        "name": params["name"],
+        "id": identifier,
+        "action": action,
+        "differences": view.plan.differences,
+        "attached": [item["name"] for item in view.held],
+        "network": definition,
         "diff": {"before": view.found or {}, "after": definition or {}},
     }
 

@@ -181,8 +181,12 @@ ARGUMENTS = {
 
 def describe(inspected: dict[str, Any]) -> dict[str, Any]:
     """One network as it is returned."""
-    return {"id": inspected["Id"], "scope": inspected.get("Scope", ""), **found_definition(inspected),
-            "containers": container_view(inspected)}
+    return {
+        "id": inspected["Id"],
+        "scope": inspected.get("Scope", ""),
+        **found_definition(inspected),
+        "containers": container_view(inspected),
+    }
 
 
 def classify(wait_for: dict[str, Any], seen: dict[str, Any]) -> dict[str, Any]:
@@ -201,8 +205,11 @@ def unmet(wait_for: dict[str, Any], result: dict[str, Any]) -> list[str]:
     """What is not as ``wait_for`` wants it, in words."""
     words = [duplicate_message(name, ids) for name, ids in sorted(result["ambiguous"].items())]
     words += [f"network {name} is not known here" for name in result["missing"] if name in wait_for]
-    words += [f"network {name} is {result['networks'][name]['id']} (driver {result['networks'][name]['driver']}) here "
-              f"and {wait_for[name]} where it was created" for name in result["differs"]]
+    words += [
+        f"network {name} is {result['networks'][name]['id']} (driver {result['networks'][name]['driver']}) here "
+        f"and {wait_for[name]} where it was created"
+        for name in result["differs"]
+    ]
     return words
 
 
@@ -244,7 +251,9 @@ def run(module: AnsibleModule) -> dict[str, Any]:
     if words:
         module.fail_json(
             msg=f"{platform.node()}: after {params['timeout']} s: {'; '.join(words)}. If other hosts see it, compare "
-            "Cluster Store in `docker info` here and there: both must name the same store", **result)
+            "Cluster Store in `docker info` here and there: both must name the same store",
+            **result,
+        )
     return {"changed": False, **result}
 
 

@@ -30,7 +30,17 @@ PLANNED = {
     "overlay_docker_api": ["tls", "insecure"],
 }
 NETWORK_KEYS = {
-    "name", "subnet", "gateway", "ip_range", "mtu", "internal", "attachable", "encrypted", "labels", "options", "state",
+    "name",
+    "subnet",
+    "gateway",
+    "ip_range",
+    "mtu",
+    "internal",
+    "attachable",
+    "encrypted",
+    "labels",
+    "options",
+    "state",
 }
 # Docker's own rule for names (daemon/names in moby).
 NETWORK_NAME = re.compile(r"^[a-zA-Z0-9][a-zA-Z0-9_.-]*$")
@@ -73,25 +83,38 @@ def check_groups(groups: Mapping[str, Sequence[str]], cluster: Mapping[str, Any]
         return errors
     count = len(groups.get(store, []))
     if count == 0:
-        errors.append(f"the group {store} is empty or missing: put 1, 3 or 5 hosts for the store into it, or set "
-                      "overlay_consul_manage: false and overlay_store_url to use a store that you run yourself.")
+        errors.append(
+            f"the group {store} is empty or missing: put 1, 3 or 5 hosts for the store into it, or set "
+            "overlay_consul_manage: false and overlay_store_url to use a store that you run yourself."
+        )
     elif count not in SERVER_COUNTS and not cluster["overlay_store_allow_any_count"]:
-        errors.append(f"the group {store} has {count} hosts ({', '.join(groups[store])}): a quorum wants 1, 3 or 5. An even number "
-                      "survives no more failures than one host less. Change the group, or set overlay_store_allow_any_count: true.")
+        errors.append(
+            f"the group {store} has {count} hosts ({', '.join(groups[store])}): a quorum wants 1, 3 or 5. An even number "
+            "survives no more failures than one host less. Change the group, or set overlay_store_allow_any_count: true."
+        )
     return errors
 
 
 def check_external_store(cluster: Mapping[str, Any]) -> list[str]:
     """A store that is not ours needs an address that dockerd accepts: Consul takes exactly one endpoint."""
     url = str(cluster["overlay_store_url"])
+    if cluster["managed"] and not url:
+        return []
     if cluster["managed"]:
-        return [] if not url else [f"overlay_store_url: {url} is given, but overlay_consul_manage is true, so that our own Consul "
-                                   "would be installed and used. Set overlay_consul_manage: false, or take the URL away."]
+        message = (
+            f"overlay_store_url: {url} is given, but overlay_consul_manage is true, so that our own Consul would be "
+            "installed and used. Set overlay_consul_manage: false, or take the URL away."
+        )
+        return [message]
     match = re.match(r"^consul://([^/,\s]+):(\d{1,5})(/\S*)?$", url)
     if match and 0 < int(match.group(2)) < 65536:
         return []
-    return [f"overlay_store_url: {url!r} cannot be used. Write consul://HOST:PORT with exactly one endpoint "
-            "(dockerd refuses several for Consul)."]
+    return [
+        (
+            f"overlay_store_url: {url!r} cannot be used. Write consul://HOST:PORT with exactly one endpoint "
+            "(dockerd refuses several for Consul)."
+        )
+    ]
 
 
 def address_of(name: str, variables: Mapping[str, Any], resolver: Resolver = resolve) -> tuple[str | None, str | None]:
@@ -108,14 +131,20 @@ def address_of(name: str, variables: Mapping[str, Any], resolver: Resolver = res
     except ValueError:
         resolved = resolver(candidate)
     if resolved is None:
-        return None, f"{name}: {candidate} is no IPv4 address and does not resolve to one. Set overlay_address for this host."
+        return (
+            None,
+            f"{name}: {candidate} is no IPv4 address and does not resolve to one. Set overlay_address for this host.",
+        )
     return _usable(name, resolved)
 
 
 def _usable(name: str, text: str) -> tuple[str | None, str | None]:
     address = ipaddress.IPv4Address(text)
     if address.is_loopback or address.is_unspecified or address.is_multicast or address.is_link_local:
-        return None, f"{name}: its underlay address would be {text}, which no other host can reach. Set overlay_address for this host."
+        return (
+            None,
+            f"{name}: its underlay address would be {text}, which no other host can reach. Set overlay_address for this host.",
+        )
     return text, None
 
 
@@ -132,7 +161,9 @@ def addresses_of(
             continue
         twin = next((other for other, taken in addresses.items() if taken == address), None)
         if twin:
-            errors.append(f"{name}: its underlay address {address} is that of {twin} too. Give each host its own overlay_address.")
+            errors.append(
+                f"{name}: its underlay address {address} is that of {twin} too. Give each host its own overlay_address."
+            )
         addresses[name] = address
     return addresses, errors
 
@@ -145,8 +176,11 @@ def check_networks(networks: Any, addresses: Mapping[str, str]) -> list[str]:
     for network in networks:
         errors += check_network(network)
     names = [str(network.get("name")) for network in networks]
-    errors += [f"overlay_networks: the name {name} stands there {names.count(name)} times. Network names are unique."
-               for name in sorted(set(names)) if names.count(name) > 1]
+    errors += [
+        f"overlay_networks: the name {name} stands there {names.count(name)} times. Network names are unique."
+        for name in sorted(set(names))
+        if names.count(name) > 1
+    ]
     return errors + _check_overlaps([n for n in networks if n.get("state", "present") == "present"], addresses)
 
 
@@ -154,15 +188,21 @@ def check_network(network: Mapping[str, Any]) -> list[str]:
     """What is wrong with one entry of overlay_networks by itself."""
     name = network.get("name")
     if not isinstance(name, str) or not NETWORK_NAME.match(name):
-        return [f"overlay_networks: {name!r} is no name for a network: letters, digits, '_', '.' and '-', a letter or digit first."]
+        return [
+            f"overlay_networks: {name!r} is no name for a network: letters, digits, '_', '.' and '-', a letter or digit first."
+        ]
     label = f"network {name}: "
-    errors = [f"{label}the key {key} is unknown. Known are: {', '.join(sorted(NETWORK_KEYS))}."
-              for key in sorted(set(network) - NETWORK_KEYS)]
+    errors = [
+        f"{label}the key {key} is unknown. Known are: {', '.join(sorted(NETWORK_KEYS))}."
+        for key in sorted(set(network) - NETWORK_KEYS)
+    ]
     if network.get("state", "present") not in ("present", "absent"):
         errors.append(f"{label}state {network['state']!r} is neither present nor absent.")
     if network.get("encrypted"):
-        errors.append(f"{label}encrypted: classic mode accepts it at creation, and then every container fails to join. "
-                      "Leave it out; run the underlay over WireGuard where you need encryption.")
+        errors.append(
+            f"{label}encrypted: classic mode accepts it at creation, and then every container fails to join. "
+            "Leave it out; run the underlay over WireGuard where you need encryption."
+        )
     mtu = network.get("mtu")
     if mtu is not None and not (isinstance(mtu, int) and MTU_RANGE[0] <= mtu <= MTU_RANGE[1]):
         errors.append(f"{label}mtu {mtu!r} is not a number of bytes from {MTU_RANGE[0]} to {MTU_RANGE[1]}.")
@@ -175,7 +215,9 @@ def _check_addresses(network: Mapping[str, Any], label: str) -> list[str]:
         if network.get("subnet") is None:
             orphans = [key for key in ("gateway", "ip_range") if network.get(key) is not None]
             return [f"{label}{key} is given without a subnet. Give the subnet too." for key in orphans]
-        return [f"{label}subnet {network['subnet']!r} is no IPv4 network with its host bits zero, such as 10.100.1.0/24."]
+        return [
+            f"{label}subnet {network['subnet']!r} is no IPv4 network with its host bits zero, such as 10.100.1.0/24."
+        ]
     return _check_gateway(network, subnet, label) + _check_ip_range(network, subnet, label)
 
 
@@ -188,9 +230,13 @@ def _check_gateway(network: Mapping[str, Any], subnet: ipaddress.IPv4Network, la
     except ValueError:
         return [f"{label}gateway {gateway!r} is not an IPv4 address."]
     if address not in subnet:
-        return [f"{label}gateway {address} lies outside its subnet {subnet}. Take an address from the subnet, such as {subnet[1]}."]
+        return [
+            f"{label}gateway {address} lies outside its subnet {subnet}. Take an address from the subnet, such as {subnet[1]}."
+        ]
     if address in (subnet.network_address, subnet.broadcast_address):
-        return [f"{label}gateway {address} is the network or broadcast address of {subnet}. Take another, such as {subnet[1]}."]
+        return [
+            f"{label}gateway {address} is the network or broadcast address of {subnet}. Take another, such as {subnet[1]}."
+        ]
     return []
 
 
@@ -218,15 +264,23 @@ def _check_overlaps(networks: Sequence[Mapping[str, Any]], addresses: Mapping[st
     subnets = [(network.get("name"), subnet) for network in networks if (subnet := _subnet(network)) is not None]
     errors = []
     for index, (name, subnet) in enumerate(subnets):
-        errors += [f"network {name}: its subnet {subnet} overlaps {other_subnet} of network {other}. Give them subnets apart."
-                   for other, other_subnet in subnets[:index] if subnet.overlaps(other_subnet)]
-        errors += [f"network {name}: its subnet {subnet} contains {host}'s own address {address}, which its containers could then "
-                   "not reach. Take a subnet apart from the underlay."
-                   for host, address in addresses.items() if ipaddress.IPv4Address(address) in subnet]
+        errors += [
+            f"network {name}: its subnet {subnet} overlaps {other_subnet} of network {other}. Give them subnets apart."
+            for other, other_subnet in subnets[:index]
+            if subnet.overlaps(other_subnet)
+        ]
+        errors += [
+            f"network {name}: its subnet {subnet} contains {host}'s own address {address}, which its containers could then "
+            "not reach. Take a subnet apart from the underlay."
+            for host, address in addresses.items()
+            if ipaddress.IPv4Address(address) in subnet
+        ]
     return errors
 
 
-def agreed(name: str, hosts: Iterable[str], hostvars: Mapping[str, Mapping[str, Any]], default: Any) -> tuple[Any, list[str]]:
+def agreed(
+    name: str, hosts: Iterable[str], hostvars: Mapping[str, Mapping[str, Any]], default: Any
+) -> tuple[Any, list[str]]:
     """The value of a cluster variable, which must be the same wherever the inventory sets it."""
     seen = [(host, _as_bool(hostvars[host][name], default)) for host in hosts if name in hostvars[host]]
     if not seen:
@@ -235,8 +289,12 @@ def agreed(name: str, hosts: Iterable[str], hostvars: Mapping[str, Mapping[str, 
     other = next((host for host, found in seen if found != value), None)
     if other is None:
         return value, []
-    return value, [f"{name} differs between {first_host} and {other}: it belongs to the cluster as a whole. "
-                   "Set it once, in group_vars/all."]
+    return value, [
+        (
+            f"{name} differs between {first_host} and {other}: it belongs to the cluster as a whole. "
+            "Set it once, in group_vars/all."
+        )
+    ]
 
 
 def _as_bool(value: Any, default: Any) -> Any:

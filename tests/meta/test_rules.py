@@ -107,7 +107,6 @@ DEFECTS: list[tuple[Rule, str, str | None, str]] = [
     (rules_roles.specs_equal_defaults, "roles/overlay_a/defaults/main.yml", "overlay_a_size: 3", "---"),
     (rules_roles.variables_are_described, SPECS, ", description: Its size.", ""),
     (rules_roles.variables_are_described, SPECS, "overlay_a_size", "size"),
-    (rules_roles.variables_are_described, "roles/overlay_a/README.md", "overlay_a_size", "overlay_a_sizes"),
     (rules_roles.variables_have_a_page, "docs/variables.md", "overlay_a_size", "overlay_a_gone"),
     (rules_text.no_registry_is_named, TASKS, "", "# from https://pypi.org\n"),
     (rules_text.nothing_looks_away, TASKS, "", "  ignore_errors: true\n"),

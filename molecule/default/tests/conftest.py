@@ -10,6 +10,7 @@ import pytest
 
 from tests.cluster import Cluster
 
+
 @pytest.fixture(scope="session")
 def cluster() -> Cluster:
     return Cluster("mol", ["node1", "node2", "node3"])

@@ -28,7 +28,9 @@ def test_the_store_knows_every_engine_and_both_networks(cluster: Cluster) -> Non
     assert len(networks) == 2
 
 
-def test_a_service_is_reached_by_name_from_every_other_host(cluster: Cluster, services: dict[str, dict[str, str]]) -> None:
+def test_a_service_is_reached_by_name_from_every_other_host(
+    cluster: Cluster, services: dict[str, dict[str, str]]
+) -> None:
     for containers in services.values():
         wait_for("every service reaches every other by name", lambda found=containers: not cluster.unreached(found), 60)
 

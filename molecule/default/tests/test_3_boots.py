@@ -43,7 +43,9 @@ def whole(cluster: Cluster, services: dict[str, dict[str, str]], when: str, seco
 
 @pytest.mark.parametrize("live_restore", [True, False], ids=["live-restore", "no-live-restore"])
 @pytest.mark.parametrize("how", ["reboot", "cut"])
-def test_containers_reach_each_other_again(cluster: Cluster, services: dict[str, dict[str, str]], how: str, live_restore: bool) -> None:
+def test_containers_reach_each_other_again(
+    cluster: Cluster, services: dict[str, dict[str, str]], how: str, live_restore: bool
+) -> None:
     set_live_restore(cluster, live_restore)
     whole(cluster, services, "before the end of all hosts", 60)
     end_all(cluster, how)

@@ -266,7 +266,11 @@ def repair(timeout: float) -> bool:
     systemctl("stop")
     try:
         if containers is not None:
-            mend(info.get("DockerRootDir", "/var/lib/docker"), containers if info.get("LiveRestoreEnabled") else [], overlays)
+            mend(
+                info.get("DockerRootDir", "/var/lib/docker"),
+                containers if info.get("LiveRestoreEnabled") else [],
+                overlays,
+            )
     finally:
         systemctl("reset-failed")
         started = systemctl("start")

@@ -116,7 +116,9 @@ def test_survivors_are_ended_only_if_dockerd_starts_them_again(
 
 
 def test_ending_asks_first_and_then_makes(repair: ModuleType) -> None:
-    deaf = subprocess.Popen(["/bin/sh", "-c", "trap '' TERM; echo ready; while :; do sleep 0.1; done"], stdout=subprocess.PIPE)
+    deaf = subprocess.Popen(
+        ["/bin/sh", "-c", "trap '' TERM; echo ready; while :; do sleep 0.1; done"], stdout=subprocess.PIPE
+    )
     try:
         assert deaf.stdout is not None and deaf.stdout.readline() == b"ready\n"
         threading.Thread(target=deaf.wait).start()  # reaps it, as the shim of a container does

@@ -18,10 +18,10 @@ DEFAULTS = {"count": 10, "interval": 0.1, "patience": 10.0, "max_loss": 0.0}
 
 
 @pytest.fixture
-def action():
+def action(monkeypatch):
     made = verify_report.ActionModule.__new__(verify_report.ActionModule)
     made._shown = []
-    made._show = lambda hosts, report: made._shown.append(report)
+    monkeypatch.setattr(made, "_show", lambda hosts, report: made._shown.append(report))
     return made
 
 

@@ -14,18 +14,37 @@ ID = "a" * 64
 
 
 def params(**changes: Any) -> dict[str, Any]:
-    base = {
-        "name": "vnet1", "state": "present", "subnet": "10.201.1.0/24", "gateway": "10.201.1.1", "ip_range": None,
-        "mtu": None, "internal": False, "attachable": False, "encrypted": False, "labels": {}, "options": {},
-        "recreate": False, "force": False, "timeout": 1,
+    base: dict[str, Any] = {
+        "name": "vnet1",
+        "state": "present",
+        "subnet": "10.201.1.0/24",
+        "gateway": "10.201.1.1",
+        "ip_range": None,
+        "mtu": None,
+        "internal": False,
+        "attachable": False,
+        "encrypted": False,
+        "labels": {},
+        "options": {},
+        "recreate": False,
+        "force": False,
+        "timeout": 1,
     }
     return {**base, **changes}
 
 
 def inspected(**changes: Any) -> dict[str, Any]:
-    base = {
-        "Name": "vnet1", "Id": ID, "Scope": "global", "Driver": "overlay", "EnableIPv6": False, "Internal": False,
-        "Attachable": False, "Labels": {}, "Options": {}, "Containers": {},
+    base: dict[str, Any] = {
+        "Name": "vnet1",
+        "Id": ID,
+        "Scope": "global",
+        "Driver": "overlay",
+        "EnableIPv6": False,
+        "Internal": False,
+        "Attachable": False,
+        "Labels": {},
+        "Options": {},
+        "Containers": {},
         "IPAM": {"Driver": "default", "Options": {}, "Config": [{"Subnet": "10.201.1.0/24", "Gateway": "10.201.1.1"}]},
     }
     return {**base, **changes}
@@ -40,21 +59,24 @@ def test_equal_networks_do_not_differ() -> None:
     assert differing(params(), inspected()) == []
 
 
-@pytest.mark.parametrize(("wanted", "found", "expected"), [
-    ({"subnet": "10.9.0.0/24", "gateway": None}, {}, [("subnet", "10.9.0.0/24", "10.201.1.0/24")]),
-    ({"gateway": "10.201.1.254"}, {}, [("gateway", "10.201.1.254", "10.201.1.1")]),
-    ({"ip_range": "10.201.1.128/25"}, {}, [("ip_range", "10.201.1.128/25", None)]),
-    ({"mtu": 1400}, {}, [("mtu", 1400, None)]),
-    ({}, {"Options": {net.MTU_OPTION: "1400"}}, [("mtu", None, 1400)]),
-    ({"mtu": 1400}, {"Options": {net.MTU_OPTION: "1400"}}, []),
-    ({"internal": True}, {}, [("internal", True, False)]),
-    ({}, {"Attachable": True}, [("attachable", False, True)]),
-    ({}, {"Options": {"encrypted": ""}}, [("encrypted", False, True)]),
-    ({"labels": {"tier": 1}}, {"Labels": {"tier": "1"}}, []),
-    ({}, {"Labels": {"tier": "1"}}, [("labels", {}, {"tier": "1"})]),
-    ({"options": {"x": "y"}}, {"Options": None}, [("options", {"x": "y"}, {})]),
-    ({}, {"Driver": "bridge"}, [("driver", "overlay", "bridge")]),
-])
+@pytest.mark.parametrize(
+    ("wanted", "found", "expected"),
+    [
+        ({"subnet": "10.9.0.0/24", "gateway": None}, {}, [("subnet", "10.9.0.0/24", "10.201.1.0/24")]),
+        ({"gateway": "10.201.1.254"}, {}, [("gateway", "10.201.1.254", "10.201.1.1")]),
+        ({"ip_range": "10.201.1.128/25"}, {}, [("ip_range", "10.201.1.128/25", None)]),
+        ({"mtu": 1400}, {}, [("mtu", 1400, None)]),
+        ({}, {"Options": {net.MTU_OPTION: "1400"}}, [("mtu", None, 1400)]),
+        ({"mtu": 1400}, {"Options": {net.MTU_OPTION: "1400"}}, []),
+        ({"internal": True}, {}, [("internal", True, False)]),
+        ({}, {"Attachable": True}, [("attachable", False, True)]),
+        ({}, {"Options": {"encrypted": ""}}, [("encrypted", False, True)]),
+        ({"labels": {"tier": 1}}, {"Labels": {"tier": "1"}}, []),
+        ({}, {"Labels": {"tier": "1"}}, [("labels", {}, {"tier": "1"})]),
+        ({"options": {"x": "y"}}, {"Options": None}, [("options", {"x": "y"}, {})]),
+        ({}, {"Driver": "bridge"}, [("driver", "overlay", "bridge")]),
+    ],
+)
 def test_each_difference_is_named(wanted: dict[str, Any], found: dict[str, Any], expected: list[Any]) -> None:
     assert differing(params(**wanted), inspected(**found)) == expected
 
@@ -73,10 +95,17 @@ def test_two_subnets_differ_from_anything() -> None:
 def test_create_body() -> None:
     definition = net.wanted_definition(params(mtu=1400, internal=True, labels={"a": 1}, ip_range="10.201.1.128/25"))
     assert net.create_body("vnet1", definition) == {
-        "Name": "vnet1", "Driver": "overlay", "CheckDuplicate": True, "Internal": True, "Attachable": False,
-        "Labels": {"a": "1"}, "Options": {net.MTU_OPTION: "1400"},
-        "IPAM": {"Driver": "default", "Config": [
-            {"Subnet": "10.201.1.0/24", "Gateway": "10.201.1.1", "IPRange": "10.201.1.128/25"}]},
+        "Name": "vnet1",
+        "Driver": "overlay",
+        "CheckDuplicate": True,
+        "Internal": True,
+        "Attachable": False,
+        "Labels": {"a": "1"},
+        "Options": {net.MTU_OPTION: "1400"},
+        "IPAM": {
+            "Driver": "default",
+            "Config": [{"Subnet": "10.201.1.0/24", "Gateway": "10.201.1.1", "IPRange": "10.201.1.128/25"}],
+        },
     }
 
 
@@ -92,17 +121,20 @@ def test_a_found_network_can_be_created_again() -> None:
     assert body["Labels"] == {"a": "b"}
 
 
-@pytest.mark.parametrize(("changes", "words"), [
-    ({"subnet": "10.201.1.5/24"}, "host bits"),
-    ({"subnet": "nonsense"}, "is not an IPv4 network"),
-    ({"gateway": "10.202.1.1"}, "gateway 10.202.1.1 lies outside the subnet 10.201.1.0/24"),
-    ({"gateway": "x"}, "not an IPv4 address"),
-    ({"ip_range": "10.202.0.0/25"}, "ip_range 10.202.0.0/25 lies outside"),
-    ({"subnet": None}, "gateway needs a subnet"),
-    ({"encrypted": True}, "refused in classic mode"),
-    ({"options": {"encrypted": "true"}}, "refused in classic mode"),
-    ({"options": {net.MTU_OPTION: "1400"}}, "option mtu"),
-])
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"subnet": "10.201.1.5/24"}, "host bits"),
+        ({"subnet": "nonsense"}, "is not an IPv4 network"),
+        ({"gateway": "10.202.1.1"}, "gateway 10.202.1.1 lies outside the subnet 10.201.1.0/24"),
+        ({"gateway": "x"}, "not an IPv4 address"),
+        ({"ip_range": "10.202.0.0/25"}, "ip_range 10.202.0.0/25 lies outside"),
+        ({"subnet": None}, "gateway needs a subnet"),
+        ({"encrypted": True}, "refused in classic mode"),
+        ({"options": {"encrypted": "true"}}, "refused in classic mode"),
+        ({"options": {net.MTU_OPTION: "1400"}}, "option mtu"),
+    ],
+)
 def test_a_bad_definition_is_explained(changes: dict[str, Any], words: str) -> None:
     assert any(words in problem for problem in net.problems_of(net.wanted_definition(params(**changes))))
 
@@ -122,10 +154,12 @@ def test_overlaps_name_the_other_network() -> None:
 
 
 def test_attached_merges_engine_store_and_stopped() -> None:
-    network = inspected(Containers={
-        "c1": {"Name": "here", "EndpointID": "e1"},
-        "ep-e2": {"Name": "there", "EndpointID": "e2"},
-    })
+    network = inspected(
+        Containers={
+            "c1": {"Name": "here", "EndpointID": "e1"},
+            "ep-e2": {"Name": "there", "EndpointID": "e2"},
+        }
+    )
     stored = [
         {"id": "e2", "name": "there", "network_id": ID, "host": "10.89.3.12"},
         {"id": "e3", "name": "lost", "network_id": ID, "host": "10.89.3.13"},
@@ -143,23 +177,26 @@ def test_attached_merges_engine_store_and_stopped() -> None:
 HELD = [{"name": "web", "where": "running", "ref": "c1"}]
 
 
-@pytest.mark.parametrize(("changes", "found", "held", "action", "refused"), [
-    ({}, None, [], "create", ""),
-    ({}, inspected(), [], "none", ""),
-    ({}, inspected(), HELD, "none", ""),
-    ({"mtu": 1400}, inspected(), [], "recreate", "mtu is None, wanted 1400"),
-    ({"mtu": 1400, "recreate": True}, inspected(), [], "recreate", ""),
-    ({"mtu": 1400, "recreate": True}, inspected(), HELD, "recreate", "web (running)"),
-    ({"mtu": 1400, "recreate": True, "force": True}, inspected(), HELD, "recreate", ""),
-    ({"mtu": 1400, "force": True}, inspected(), [], "recreate", "overlay_networks_recreate"),
-    ({"recreate": True, "force": True}, inspected(Driver="bridge"), [], "recreate", "with the driver bridge"),
-    ({"state": "absent"}, None, [], "none", ""),
-    ({"state": "absent"}, inspected(), [], "remove", ""),
-    ({"state": "absent", "mtu": 1400}, inspected(), [], "remove", ""),
-    ({"state": "absent"}, inspected(), HELD, "remove", "is not removed because"),
-    ({"state": "absent", "force": True}, inspected(), HELD, "remove", ""),
-    ({"state": "absent"}, inspected(Driver="bridge"), [], "remove", "with the driver bridge"),
-])
+@pytest.mark.parametrize(
+    ("changes", "found", "held", "action", "refused"),
+    [
+        ({}, None, [], "create", ""),
+        ({}, inspected(), [], "none", ""),
+        ({}, inspected(), HELD, "none", ""),
+        ({"mtu": 1400}, inspected(), [], "recreate", "mtu is None, wanted 1400"),
+        ({"mtu": 1400, "recreate": True}, inspected(), [], "recreate", ""),
+        ({"mtu": 1400, "recreate": True}, inspected(), HELD, "recreate", "web (running)"),
+        ({"mtu": 1400, "recreate": True, "force": True}, inspected(), HELD, "recreate", ""),
+        ({"mtu": 1400, "force": True}, inspected(), [], "recreate", "overlay_networks_recreate"),
+        ({"recreate": True, "force": True}, inspected(Driver="bridge"), [], "recreate", "with the driver bridge"),
+        ({"state": "absent"}, None, [], "none", ""),
+        ({"state": "absent"}, inspected(), [], "remove", ""),
+        ({"state": "absent", "mtu": 1400}, inspected(), [], "remove", ""),
+        ({"state": "absent"}, inspected(), HELD, "remove", "is not removed because"),
+        ({"state": "absent", "force": True}, inspected(), HELD, "remove", ""),
+        ({"state": "absent"}, inspected(Driver="bridge"), [], "remove", "with the driver bridge"),
+    ],
+)
 def test_plan(changes: dict[str, Any], found: Any, held: list[dict[str, Any]], action: str, refused: str) -> None:
     plan = net.plan(params(**changes), net.found_definition(found) if found else None, held)
     assert plan.action == action

@@ -91,27 +91,35 @@ def content() -> dict[str, Any]:
         base + "network/id3/": network_record("going", "id3", "10.201.3.0/24", inDelete=True),
         base + "network/id2/": network_record("alpha", "id2", "10.201.2.0/24"),
         base + "overlay/network/id1/": json.dumps(
-            {"mtu": 1400, "subnets": [{"GwIP": "10.201.1.1/24", "SubnetIP": "10.201.1.0/24", "Vni": 256}]}).encode(),
+            {"mtu": 1400, "subnets": [{"GwIP": "10.201.1.1/24", "SubnetIP": "10.201.1.0/24", "Vni": 256}]}
+        ).encode(),
         base + "endpoint/gone/": b"",
         base + "endpoint/id1/e1/": json.dumps(
-            {"id": "e1", "name": "web", "locator": "10.89.3.11", "ep_iface": {"addr": "10.201.1.2/24"}}).encode(),
+            {"id": "e1", "name": "web", "locator": "10.89.3.11", "ep_iface": {"addr": "10.201.1.2/24"}}
+        ).encode(),
     }
 
 
-@pytest.mark.parametrize(("url", "expected"), [
-    ("consul://127.0.0.1:8500", ("consul", "127.0.0.1", 8500, "")),
-    ("consul://store.example:8500/some/prefix/", ("consul", "store.example", 8500, "some/prefix")),
-])
+@pytest.mark.parametrize(
+    ("url", "expected"),
+    [
+        ("consul://127.0.0.1:8500", ("consul", "127.0.0.1", 8500, "")),
+        ("consul://store.example:8500/some/prefix/", ("consul", "store.example", 8500, "some/prefix")),
+    ],
+)
 def test_url(url: str, expected: tuple[Any, ...]) -> None:
     assert tuple(_store.parse_url(url)) == expected
 
 
-@pytest.mark.parametrize(("url", "words"), [
-    ("consul://a:8500,b:8500", "exactly one endpoint"),
-    ("127.0.0.1:8500", "is not the URL of a store"),
-    ("consul://127.0.0.1", "is not the URL of a store"),
-    ("consul://127.0.0.1:port", "is not the URL of a store"),
-])
+@pytest.mark.parametrize(
+    ("url", "words"),
+    [
+        ("consul://a:8500,b:8500", "exactly one endpoint"),
+        ("127.0.0.1:8500", "is not the URL of a store"),
+        ("consul://127.0.0.1", "is not the URL of a store"),
+        ("consul://127.0.0.1:port", "is not the URL of a store"),
+    ],
+)
 def test_a_bad_url_is_explained(url: str, words: str) -> None:
     with pytest.raises(_store.StoreError, match=words):
         _store.parse_url(url)
@@ -126,7 +134,7 @@ def test_consul_is_opened_without_asking_it(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setenv("CONSUL_HTTP_ADDR", "elsewhere:1")
     monkeypatch.delenv("CONSUL_HTTP_TOKEN", raising=False)
     opened = _store.open_store("consul://127.0.0.9:8501", token="secret", timeout=3)
-    http = opened.client.http  # type: ignore[attr-defined]
+    http: Any = vars(opened)["client"].http
     assert http.base_uri == "http://127.0.0.9:8501"
     assert http.session.headers["X-Consul-Token"] == "secret"
     assert http.session.trust_env is False
@@ -147,7 +155,8 @@ def test_content() -> None:
         {"id": "id1", "name": "vnet1", "driver": "overlay", "subnets": ["10.201.1.0/24"], "vnis": [256], "mtu": 1400},
     ]
     assert found.endpoints() == [
-        {"id": "e1", "name": "web", "network_id": "id1", "ipv4": "10.201.1.2/24", "host": "10.89.3.11"}]
+        {"id": "e1", "name": "web", "network_id": "id1", "ipv4": "10.201.1.2/24", "host": "10.89.3.11"}
+    ]
 
 
 def test_an_empty_store_is_empty() -> None:
@@ -171,18 +180,21 @@ def test_a_foreign_value_names_its_key(value: bytes) -> None:
         store(client).networks()
 
 
-@pytest.mark.parametrize(("failure", "words"), [
-    (requests.ConnectionError("refused"), "does not answer with its leader: refused"),
-    (consul.ConsulException("500 No cluster leader"), "No cluster leader"),
-    (consul.ACLPermissionDenied("Permission denied"), "Pass a token"),
-])
+@pytest.mark.parametrize(
+    ("failure", "words"),
+    [
+        (requests.ConnectionError("refused"), "does not answer with its leader: refused"),
+        (consul.ConsulException("500 No cluster leader"), "No cluster leader"),
+        (consul.ACLPermissionDenied("Permission denied"), "Pass a token"),
+    ],
+)
 def test_failures_of_consul_are_explained(failure: Exception, words: str) -> None:
     class Status:
         def leader(self) -> str:
             raise failure
 
     client = FakeConsul()
-    client.status = Status()  # type: ignore[attr-defined]
+    vars(client)["status"] = Status()
     with pytest.raises(_store.StoreError, match=words):
         store(client).leader()
 
@@ -219,8 +231,10 @@ def test_a_held_lock_is_waited_for_and_names_its_holder(monkeypatch: pytest.Monk
     monkeypatch.setattr(_store_consul, "POLL", 0.01)
     client = FakeConsul({_store.LOCK: b"node9 pid 4"})
     client.kv.owner[_store.LOCK] = "other"
-    with pytest.raises(_store.StoreError, match=r"another run holds the lock.*node9 pid 4.*within 30 s"), \
-            store(client).lock("me", 0.05):
+    with (
+        pytest.raises(_store.StoreError, match=r"another run holds the lock.*node9 pid 4.*within 30 s"),
+        store(client).lock("me", 0.05),
+    ):
         pass
     assert client.session.destroyed == ["s1"]
     assert client.kv.owner[_store.LOCK] == "other"

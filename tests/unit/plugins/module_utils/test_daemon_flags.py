@@ -20,6 +20,11 @@ ExecStart=/usr/sbin/dockerd -H fd:// --containerd=/run/containerd/containerd.soc
 """
 
 
+def nothing(_path: str) -> str | None:
+    """No environment file is there."""
+    return None
+
+
 @pytest.mark.parametrize(
     ("words", "key", "value"),
     [
@@ -59,7 +64,7 @@ def test_a_drop_in_takes_the_place_of_the_command_line() -> None:
     text = (
         "[Service]\nEnvironment=S=consul://b:8500\nExecStart=\nExecStart=/usr/sbin/dockerd \\\n --cluster-store ${S}\n"
     )
-    flags = from_unit([(UNIT, DEBIAN), (drop_in, text)], {}.get)
+    flags = from_unit([(UNIT, DEBIAN), (drop_in, text)], nothing)
     assert flags is not None
     assert flags["cluster-store"].value == "consul://b:8500"
     assert flags["cluster-store"].source == drop_in
@@ -68,7 +73,7 @@ def test_a_drop_in_takes_the_place_of_the_command_line() -> None:
 
 @pytest.mark.parametrize("start", ["", "ExecStart=/usr/local/bin/start-docker --cluster-store x"])
 def test_a_unit_that_does_not_start_dockerd_itself_tells_nothing(start: str) -> None:
-    assert from_unit([(UNIT, "[Service]\n" + start)], {}.get) is None
+    assert from_unit([(UNIT, "[Service]\n" + start)], nothing) is None
 
 
 def test_environment_files_as_systemd_reads_them() -> None:

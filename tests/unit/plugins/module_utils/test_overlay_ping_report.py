@@ -4,6 +4,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from ansible_collections.multihost.overlay.plugins.module_utils import _ping_claims as claims
@@ -146,8 +148,12 @@ def world(hosts=("a", "b", "c"), **books):
     return planned, results, {host: {} for host in hosts}, collected
 
 
+def books_of(parts: Any, max_loss: float = 0.0) -> report.Books:
+    return report.Books(parts[0], parts[1], parts[2], parts[3], max_loss)
+
+
 def rows_of(parts, max_loss=0.0):
-    return {(row["from"], row["to"]): row for row in report.make_rows(report.Books(*parts, max_loss))}
+    return {(row["from"], row["to"]): row for row in report.make_rows(books_of(parts, max_loss))}
 
 
 def failed(rows):
@@ -235,7 +241,7 @@ def test_matrix_is_readable(number):
     hosts = [f"node{place}" for place in range(number)]
     bad = book(replied=0, series=0)
     parts = world(hosts, **({"node0_node1": bad, "node1_node0": bad} if number > 1 else {}))
-    rows = report.make_rows(report.Books(*parts, 0.0))
+    rows = report.make_rows(books_of(parts))
     assert len(rows) == number * (number - 1)
     text = report.render(hosts, report.make_report(["net"], rows, 1.0))
     assert max(len(line) for line in text.splitlines()) <= 120

@@ -256,7 +256,12 @@ def test_a_foreign_store_needs_consent(call: Callable[..., dict[str, Any]], path
 
 def test_systemd_is_told_without_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
     told: list[list[str]] = []
-    monkeypatch.setattr(host, "run", lambda argv, timeout=60.0: (told.append(argv), (0, ""))[1])
+
+    def run(argv: list[str], timeout: float = 60.0) -> tuple[int, str]:
+        told.append(argv)
+        return 0, ""
+
+    monkeypatch.setattr(host, "run", run)
     engine = host.Engine("/nowhere")
     engine.properties = {"NeedDaemonReload": "yes"}
     engine.order("restart")

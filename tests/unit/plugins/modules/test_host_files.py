@@ -21,7 +21,15 @@ MY_GROUP = grp.getgrgid(os.getgid()).gr_name
 
 
 def entry(path: Path, content: str = "new\n", **changes: Any) -> dict[str, Any]:
-    base = {"path": str(path), "content": content, "state": "present", "mode": "0644", "owner": ME, "group": MY_GROUP, "secret": False}
+    base = {
+        "path": str(path),
+        "content": content,
+        "state": "present",
+        "mode": "0644",
+        "owner": ME,
+        "group": MY_GROUP,
+        "secret": False,
+    }
     return {**base, **changes}
 
 

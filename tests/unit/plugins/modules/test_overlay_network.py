@@ -56,7 +56,10 @@ class FakeDocker:
             raise DockerError(self.refuse.pop(0), 500)
         identifier = f"new{len(self.sent)}"
         self.networks[identifier] = {
-            **body, "Id": identifier, "Scope": "global", "Containers": {},
+            **body,
+            "Id": identifier,
+            "Scope": "global",
+            "Containers": {},
             "IPAM": {"Config": [dict(config) for config in body["IPAM"]["Config"]]},
         }
         return {"Id": identifier, "Warning": ""}
@@ -78,8 +81,11 @@ class FakeStore:
         self.while_waiting: Any = None
 
     def networks(self) -> list[dict[str, Any]]:
-        own = [{"id": n["Id"], "name": n["Name"], "subnets": [c["Subnet"] for c in n["IPAM"]["Config"]]}
-               for n in self.docker.networks.values() if n["Driver"] == "overlay"]
+        own = [
+            {"id": n["Id"], "name": n["Name"], "subnets": [c["Subnet"] for c in n["IPAM"]["Config"]]}
+            for n in self.docker.networks.values()
+            if n["Driver"] == "overlay"
+        ]
         return own + self.others
 
     def endpoints(self) -> list[dict[str, Any]]:
@@ -143,7 +149,8 @@ def test_another_run_created_it_while_we_waited(run: Any, docker: FakeDocker, st
     definition = {"Name": "vnet1", "Driver": "overlay", "Internal": False, "Attachable": False}
     config = {"Subnet": WANTED["subnet"], "Gateway": WANTED["gateway"]}
     store.while_waiting = lambda: docker.networks.update(
-        theirs={**definition, "Id": "theirs", "Containers": {}, "IPAM": {"Config": [config]}})
+        theirs={**definition, "Id": "theirs", "Containers": {}, "IPAM": {"Config": [config]}}
+    )
     result = run()
     assert (result["changed"], result["id"]) == (False, "theirs")
     assert docker.sent == []
@@ -247,11 +254,14 @@ def test_no_engine(run: Any, docker: FakeDocker) -> None:
     assert run(check=True, state="absent")["changed"] is False
 
 
-@pytest.mark.parametrize(("engine", "words"), [
-    ({"Name": "node1", "ClusterStore": ""}, "the engine of node1 has no key-value store"),
-    ({"Name": "node1", "Swarm": {"LocalNodeState": "active"}}, "in Swarm mode"),
-    ({"Name": "node1", "Swarm": {"LocalNodeState": "inactive"}}, "set cluster-store"),
-])
+@pytest.mark.parametrize(
+    ("engine", "words"),
+    [
+        ({"Name": "node1", "ClusterStore": ""}, "the engine of node1 has no key-value store"),
+        ({"Name": "node1", "Swarm": {"LocalNodeState": "active"}}, "in Swarm mode"),
+        ({"Name": "node1", "Swarm": {"LocalNodeState": "inactive"}}, "set cluster-store"),
+    ],
+)
 def test_an_engine_without_a_store(run: Any, docker: FakeDocker, engine: dict[str, Any], words: str) -> None:
     docker.engine = engine
     assert words in run()["msg"]

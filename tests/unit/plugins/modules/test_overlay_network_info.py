@@ -12,8 +12,14 @@ from ansible_collections.multihost.overlay.plugins.module_utils._docker import D
 from ansible_collections.multihost.overlay.plugins.modules import overlay_network_info
 
 NETWORK = {
-    "Name": "vnet1", "Id": "id1", "Scope": "global", "Driver": "overlay", "Internal": False, "Attachable": False,
-    "Labels": {"a": "b"}, "Options": {"com.docker.network.driver.mtu": "1400"},
+    "Name": "vnet1",
+    "Id": "id1",
+    "Scope": "global",
+    "Driver": "overlay",
+    "Internal": False,
+    "Attachable": False,
+    "Labels": {"a": "b"},
+    "Options": {"com.docker.network.driver.mtu": "1400"},
     "IPAM": {"Config": [{"Subnet": "10.201.1.0/24", "Gateway": "10.201.1.1"}]},
     "Containers": {
         "ep-e2": {"Name": "far", "EndpointID": "e2", "MacAddress": "02:42:0a:c9:01:03", "IPv4Address": "10.201.1.3/24"},
@@ -80,12 +86,21 @@ def test_waits_until_it_is_seen(run_module: Any, docker: FakeDocker) -> None:
     assert len(docker.asked) == 3
 
 
-@pytest.mark.parametrize(("answer", "words"), [
-    (missing(), "after 0 s: network vnet1 is not known here"),
-    ({**NETWORK, "Id": "id9", "Driver": "bridge"}, "vnet1 is id9 (driver bridge) here and id1 where it was created"),
-    (DockerError("network vnet1 is ambiguous (2 matches found on name)", 400), "2 networks are named vnet1: id1, id2"),
-    (DockerError("the engine does not answer"), "the engine does not answer"),
-])
+@pytest.mark.parametrize(
+    ("answer", "words"),
+    [
+        (missing(), "after 0 s: network vnet1 is not known here"),
+        (
+            {**NETWORK, "Id": "id9", "Driver": "bridge"},
+            "vnet1 is id9 (driver bridge) here and id1 where it was created",
+        ),
+        (
+            DockerError("network vnet1 is ambiguous (2 matches found on name)", 400),
+            "2 networks are named vnet1: id1, id2",
+        ),
+        (DockerError("the engine does not answer"), "the engine does not answer"),
+    ],
+)
 def test_gives_up_and_says_what_it_saw(run_module: Any, docker: FakeDocker, answer: Any, words: str) -> None:
     docker.answers = [answer]
     result = run_module(overlay_network_info.main, {"wait_for": {"vnet1": "id1"}, "timeout": 0})

@@ -72,12 +72,20 @@ def test_empty_groups_are_refused_both_at_once() -> None:
 def test_an_external_store_needs_no_store_group_but_one_endpoint() -> None:
     external = {"overlay_consul_manage": False}
     assert cluster(store=0, **external, overlay_store_url="consul://10.0.0.9:8500")[1] == []
-    assert "exactly one endpoint" in only_error(cluster(store=0, **external, overlay_store_url="consul://a:8500,b:8500"))
+    assert "exactly one endpoint" in only_error(
+        cluster(store=0, **external, overlay_store_url="consul://a:8500,b:8500")
+    )
     assert "cannot be used" in only_error(cluster(store=0, **external))
 
 
 def test_a_switch_given_as_text_is_a_switch() -> None:
-    hostvars = {"a": {"ansible_host": "10.0.0.1", "overlay_consul_manage": "false", "overlay_store_url": "consul://10.0.0.9:8500"}}
+    hostvars = {
+        "a": {
+            "ansible_host": "10.0.0.1",
+            "overlay_consul_manage": "false",
+            "overlay_store_url": "consul://10.0.0.9:8500",
+        }
+    }
     assert validate({"overlay_hosts": ["a"]}, hostvars, DEFAULTS, no_dns)[1] == []
 
 
@@ -95,12 +103,16 @@ def test_a_store_url_beside_our_own_consul_is_refused() -> None:
     ],
 )
 def test_a_choice_that_is_not_there_names_those_that_are(name: str, value: str, words: str) -> None:
-    error = only_error(cluster(**{name: value}))
+    error = only_error(cluster(3, 3, **{name: value}))
     assert error.startswith(name) and words in error
 
 
 def test_addresses_must_be_unique_and_reachable() -> None:
-    hostvars = {"a": {"overlay_address": "10.0.0.1"}, "b": {"ansible_host": "10.0.0.1"}, "c": {"overlay_address": "127.0.0.1"}}
+    hostvars = {
+        "a": {"overlay_address": "10.0.0.1"},
+        "b": {"ansible_host": "10.0.0.1"},
+        "c": {"overlay_address": "127.0.0.1"},
+    }
     groups = {"overlay_store": ["a"], "overlay_hosts": ["a", "b", "c"]}
     errors = validate(groups, hostvars, DEFAULTS, no_dns)[1]
     assert any(error.startswith("b:") and "that of a too" in error for error in errors)
@@ -116,13 +128,19 @@ def test_an_address_comes_from_the_inventory_in_this_order() -> None:
 
 
 def test_a_cluster_variable_that_differs_between_hosts_is_refused() -> None:
-    hostvars = {"a": {"ansible_host": "10.0.0.1", "overlay_mode": "classic"}, "b": {"ansible_host": "10.0.0.2", "overlay_mode": "swarm"}}
+    hostvars = {
+        "a": {"ansible_host": "10.0.0.1", "overlay_mode": "classic"},
+        "b": {"ansible_host": "10.0.0.2", "overlay_mode": "swarm"},
+    }
     errors = validate({"overlay_store": ["a"], "overlay_hosts": ["a", "b"]}, hostvars, DEFAULTS, no_dns)[1]
     assert any("differs between a and b" in error for error in errors)
 
 
 def test_networks_set_on_the_docker_hosts_only_are_seen() -> None:
-    hostvars = {"s": {"ansible_host": "10.0.0.1"}, "d": {"ansible_host": "10.0.0.2", "overlay_networks": [{"name": "n", "subnet": "none"}]}}
+    hostvars: dict[str, dict[str, Any]] = {
+        "s": {"ansible_host": "10.0.0.1"},
+        "d": {"ansible_host": "10.0.0.2", "overlay_networks": [{"name": "n", "subnet": "none"}]},
+    }
     errors = validate({"overlay_store": ["s"], "overlay_hosts": ["d"]}, hostvars, DEFAULTS, no_dns)[1]
     assert "no IPv4 network" in errors[0]
 
@@ -153,11 +171,20 @@ def test_a_bad_network_is_refused(network: dict[str, Any], words: str) -> None:
 
 
 def test_a_good_network_is_accepted() -> None:
-    assert check_network({"name": "n", "subnet": "10.1.0.0/24", "gateway": "10.1.0.1", "ip_range": "10.1.0.128/25", "mtu": 1450}) == []
+    assert (
+        check_network(
+            {"name": "n", "subnet": "10.1.0.0/24", "gateway": "10.1.0.1", "ip_range": "10.1.0.128/25", "mtu": 1450}
+        )
+        == []
+    )
 
 
 def test_overlapping_networks_and_the_underlay_are_refused() -> None:
-    networks = [{"name": "a", "subnet": "10.1.0.0/16"}, {"name": "b", "subnet": "10.1.2.0/24"}, {"name": "c", "subnet": "10.9.0.0/24"}]
+    networks = [
+        {"name": "a", "subnet": "10.1.0.0/16"},
+        {"name": "b", "subnet": "10.1.2.0/24"},
+        {"name": "c", "subnet": "10.9.0.0/24"},
+    ]
     errors = check_networks(networks, {"node1": "10.9.0.7"})
     assert len(errors) == 2
     assert "b" in errors[0] and "overlaps 10.1.0.0/16 of network a" in errors[0]
