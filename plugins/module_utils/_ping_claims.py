@@ -15,7 +15,7 @@ Json = Dict[str, Any]
 
 def _bare(address: Any) -> str:
     """Drop the prefix length that Docker writes behind some addresses."""
-    return str(address or "").split("/")[0]
+    return str(address or "").split("/", 1)[0]
 
 
 def attachment(container: Json, name: str, network_id: str) -> Json | None:

@@ -101,7 +101,7 @@ class Bench:
         pings, sites, executions = [], [], 0
         lab.ping()
         self.quiet()
-        for _ in range(self.repeats):
+        for _repeat in range(self.repeats):
             pings.append(self.note(f"ping{label}", lab.ping()))
             run = lab.play("site.yml")
             assert not run.changed, f"the second run changed {run.changed}, see {run.log}"
@@ -124,7 +124,7 @@ class Bench:
         pings, times, tasks, proven = [], [], 0, expected
         lab.ping()
         self.quiet()
-        for _ in range(self.repeats):
+        for _repeat in range(self.repeats):
             pings.append(self.note(f"ping{label}", lab.ping()))
             run = lab.verify()
             times.append(self.note(f"verify{label}", run.seconds))
@@ -150,7 +150,7 @@ class Bench:
         hands, sites = [], []
         lab = BenchLab("bench", "10.88.40", number, connections)
         try:
-            for _ in range(rounds):
+            for _round in range(rounds):
                 # One after the other, and with only its own hosts up.
                 lab.down()
                 hands.append(self.by_hand(connections, number))

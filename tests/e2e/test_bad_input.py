@@ -111,7 +111,7 @@ WRITTEN: dict[str, tuple[Change, list[str]]] = {
 }
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def before(cluster: Cluster) -> State:
     return state_of(cluster)
 

@@ -77,7 +77,8 @@ def leftovers() -> list[str]:
     rules = subprocess.run(["nft", "list", "tables"], capture_output=True, text=True, check=True).stdout
     found += [line for line in rules.splitlines() if line.endswith(f"overlay-lab-{NAME}")]
     record = BASE / "machine.json"
-    found += [NAME for _ in [0] if record.exists() and NAME in json.loads(record.read_text())["labs"]]
+    if record.exists() and NAME in json.loads(record.read_text())["labs"]:
+        found.append(NAME)
     return found
 
 

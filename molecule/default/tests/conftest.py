@@ -26,6 +26,7 @@ def services(cluster: Cluster) -> Iterator[dict[str, dict[str, str]]]:
     placed = {network: {f"{network}-{host}": host for host in cluster.hosts} for network in ("frontend", "backend")}
     names = [name for containers in placed.values() for name in containers]
     cluster.remove_containers(*names)
+    cluster.fresh_engines()
     for network, prefix in (("frontend", "10.100.1"), ("backend", "10.100.2")):
         for place, (name, host) in enumerate(placed[network].items()):
             # Addresses of their own: an engine of 20.10 may remember one that moved from host to host at its old place.

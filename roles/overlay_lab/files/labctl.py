@@ -195,7 +195,7 @@ def parser() -> argparse.ArgumentParser:
     top.add_argument("--check", action="store_true", help="say what would be done")
     commands = top.add_subparsers(dest="command", required=True)
     for name, function in COMMANDS.items():
-        sub = commands.add_parser(name, help=(function.__doc__ or "").split(";")[0])
+        sub = commands.add_parser(name, help=(function.__doc__ or "").split(";", 1)[0])
         if name == "up":
             sub.add_argument("--spec", default="-", help="JSON of what is wanted; - is standard input")
         elif name == "down":

@@ -253,7 +253,7 @@ def test_the_session_is_renewed_while_the_lock_is_held(monkeypatch: pytest.Monke
     monkeypatch.setattr(_store_consul, "LOCK_TTL", 0.03)
     client = FakeConsul()
     with store(client).lock("me", 1):
-        for _ in range(100):
+        for _try in range(100):
             if client.session.renewed:
                 break
             _store_consul.time.sleep(0.01)

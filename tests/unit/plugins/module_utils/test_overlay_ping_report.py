@@ -65,16 +65,22 @@ def test_only_running_containers_of_users_probe(unfit):
     assert claims.read_network("net", NETWORK, [unfit])["running"] == []
 
 
-def view(claimed=(), running=(), ipam=IPAM, error=None):
-    return {"id": "n1", "ipam": ipam, "claims": list(claimed), "running": list(running), "error": error}
+def view(claimed=(), running=(), ipam=None, error=None):
+    return {
+        "id": "n1",
+        "ipam": IPAM if ipam is None else ipam,
+        "claims": list(claimed),
+        "running": list(running),
+        "error": error,
+    }
 
 
 def started(**views):
     return {host: {"networks": {"net": value}, "engine_error": None} for host, value in views.items()}
 
 
-def make(results, hosts=HOSTS):
-    return plan.make_plan({"id": "0123456789abcdef"}, hosts, ["net"], results, TIMING)["probes"][0]
+def make(results, hosts=None):
+    return plan.make_plan({"id": "0123456789abcdef"}, hosts or HOSTS, ["net"], results, TIMING)["probes"][0]
 
 
 def test_running_container_is_preferred_and_others_get_free_addresses_from_the_top():

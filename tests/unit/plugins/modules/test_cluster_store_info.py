@@ -27,9 +27,9 @@ class FakeStore:
 
     def nodes(self) -> list[str]:
         look = self.looks.pop(0) if len(self.looks) > 1 else self.looks[0]
-        if isinstance(look, Exception):
-            raise look
-        return look
+        if isinstance(look, list):
+            return look
+        raise look
 
     def networks(self) -> list[dict[str, Any]]:
         return [{"id": "id1", "name": "a"}, {"id": "id2", "name": "a"}, {"id": "id3", "name": "b"}]
