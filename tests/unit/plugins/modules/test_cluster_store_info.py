@@ -29,7 +29,7 @@ class FakeStore:
         look = self.looks.pop(0) if len(self.looks) > 1 else self.looks[0]
         if isinstance(look, list):
             return look
-        raise look
+        raise StoreError(str(look))
 
     def networks(self) -> list[dict[str, Any]]:
         return [{"id": "id1", "name": "a"}, {"id": "id2", "name": "a"}, {"id": "id3", "name": "b"}]
