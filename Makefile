@@ -88,7 +88,7 @@ faults: system venv  ## What takes longer: hosts and runs that die in the middle
 	$(BIN)/python -m pytest tests/e2e tests/faults -m long
 
 .PHONY: bench
-bench: system venv  ## Measure the budget of docs/testing.md
+bench: system venv  ## Measure the budget of docs/performance.md
 	@.ci/need-root bench
 	$(BIN)/python -m tests.bench.run
 
