@@ -42,9 +42,13 @@ KEYS = {
 # Flags that take the next word only after "=".
 SWITCHES = frozenset(
     [
+        "allow-direct-routing",
+        "bridge-accept-fwmark",
+        "cri-containerd",
         "debug",
         "disable-legacy-registry",
         "experimental",
+        "feature-containerd-snapshotter",
         "help",
         "icc",
         "init",
@@ -63,7 +67,6 @@ SWITCHES = frozenset(
         "userland-proxy",
         "validate",
         "version",
-        "cri-containerd",
     ]
 )
 MAPS = frozenset(["cluster-store-opts", "log-opts"])

@@ -11,6 +11,7 @@ import re
 import shlex
 from typing import Any
 
+from ansible_collections.multihost.overlay.plugins.module_utils._daemon_flags import SWITCHES
 from ansible_collections.multihost.overlay.plugins.module_utils._preflight_reader import Reader, parse_assignments
 
 UNIT_DIRS = (
@@ -25,36 +26,6 @@ UNIT_DIRS = (
     "/lib/systemd/system",
 )
 UNIT = "docker.service"
-# Flags that take no separate word as their value.
-SWITCHES = frozenset(
-    (
-        "debug",
-        "experimental",
-        "icc",
-        "init",
-        "ip-forward",
-        "ip-masq",
-        "ip6tables",
-        "iptables",
-        "ipv6",
-        "live-restore",
-        "no-new-privileges",
-        "raw-logs",
-        "rootless",
-        "selinux-enabled",
-        "tls",
-        "tlsverify",
-        "userland-proxy",
-        "validate",
-        "help",
-        "version",
-        "disable-legacy-registry",
-        "cri-containerd",
-        "allow-direct-routing",
-        "bridge-accept-fwmark",
-        "feature-containerd-snapshotter",
-    )
-)
 SHORT = {
     "D": "debug",
     "H": "host",
