@@ -9,31 +9,29 @@ import signal
 import time
 import traceback
 from contextlib import suppress
-from functools import partial
 from typing import Any, Dict, List, NoReturn, Tuple
 
 from ansible_collections.multihost.overlay.plugins.module_utils import _ping_state as state
 from ansible_collections.multihost.overlay.plugins.module_utils._docker import DockerClient, DockerError
 from ansible_collections.multihost.overlay.plugins.module_utils._ping_endpoint import (
-    blink_bridge,
-    cycle_bridge,
+    BRIDGE,
+    forget,
+    join,
     make_image,
+    part,
     probe_pid,
     remove_runs,
     start_endpoint,
-    stop_endpoint,
 )
 from ansible_collections.multihost.overlay.plugins.module_utils._ping_loop import Network, run_loop
 from ansible_collections.multihost.overlay.plugins.module_utils._ping_netns import open_channel
 from ansible_collections.multihost.overlay.plugins.module_utils._ping_plan import deadlines
-from ansible_collections.multihost.overlay.plugins.module_utils._ping_threads import bring_home, stray_threads
+from ansible_collections.multihost.overlay.plugins.module_utils._ping_threads import Threads, Watched, bring_home
 
 Json = Dict[str, Any]
 # A result that nobody collects (the play was interrupted) goes away with the agent after this many seconds.
 KEEP = 300.0
 STARTS = 3
-# Short-lived containers at once; only for threads that are astray and not found otherwise.
-BLINKS = 4
 
 
 class EndedError(Exception):
@@ -67,7 +65,10 @@ class Agent:
         self.results: Dict[str, Json] = {}
         self.networks: Dict[str, Network] = {}
         self.errors: List[str] = []
-        self.strays_before = len(stray_threads())
+        # The one container that is this host's temporary endpoint on all networks that have no other.
+        self.container = ""
+        self.threads = Threads()
+        self.strays_before = len(self.threads.stray())
         self.strays_after = 0
         self.deadlines = deadlines(plan["timing"], self.place, len(self.hosts))
 
@@ -82,7 +83,7 @@ class Agent:
             if self._temporary():
                 make_image(self.client, self.plan["run"])
                 if self.strays_before:
-                    self._bring_home([])
+                    self._mend_first()
         except DockerError as exc:
             self.errors.append(exc.message)
         for number, name in enumerate(names):
@@ -109,13 +110,27 @@ class Agent:
     def _start_temporary(self, name: str, probe: Json) -> None:
         for attempt in range(1, STARTS + 1):
             try:
-                probe["id"] = start_endpoint(self.client, self.plan["run"], name, probe, int(self.deadlines[2]))
+                self._enter(name, probe)
                 return
             except DockerError as exc:
                 # A thread astray makes the engine say that its store refuses; the next thread may do.
                 if attempt == STARTS or exc.status in (None, 404) or "in use" in exc.message:
                     raise
-                stop_endpoint(self.client, name, probe)
+                self._undo(name, probe)
+
+    def _enter(self, name: str, probe: Json) -> None:
+        if self.container:
+            join(self.client, name, probe)
+        else:
+            self.container = start_endpoint(self.client, self.plan["run"], name, probe, int(self.deadlines[2]))
+        probe["id"] = self.container
+
+    def _undo(self, name: str, probe: Json) -> None:
+        """After a start that failed: nothing of it may be in the way of the next."""
+        if not self.container:
+            with suppress(DockerError):  # it may not be there at all
+                self.client.delete(f"/containers/{probe['name']}", {"force": True})
+        forget(self.client, name, probe)
 
     def _open(self, name: str, number: int) -> None:
         probe = self._probe(number)
@@ -131,22 +146,30 @@ class Agent:
         probes = [(name, self._probe(number)) for number, name in enumerate(self.plan["networks"])]
         return [(name, probe) for name, probe in probes if probe["how"] == "temporary"]
 
-    def _bring_home(self, containers: List[str]) -> None:
-        light = [partial(cycle_bridge, self.client, container) for container in containers]
-        strong = [partial(blink_bridge, self.client, self.plan["run"])] * BLINKS
-        self.strays_after = bring_home(light, strong)
+    def _bring_home(self, container: str) -> None:
+        pid = self.client.get(f"/containers/{container}/json")["State"]["Pid"]
+        self.strays_after = bring_home(f"/proc/{pid}/ns/net", self.threads)
+
+    def _mend_first(self) -> None:
+        """Bring threads home that others have lost, before a call that such a thread would spoil."""
+        probe = {"name": f"overlay-verify-{self.plan['run'][:8]}-mend", "address": ""}
+        mender = start_endpoint(self.client, self.plan["run"], BRIDGE, probe, int(self.deadlines[2]))
+        self._bring_home(mender)
+        self.client.delete(f"/containers/{mender}", {"force": True})
 
     def _leave(self) -> None:
-        """Take the temporary endpoints off their networks, and mend what that does to old engines."""
+        """Take the temporary endpoint off its networks, and mend what that does to old engines."""
         temporary = self._temporary()
-        started = [(name, probe["id"]) for name, probe in temporary if "id" in probe]
-        for name, ident in started:
-            self.client.post(f"/networks/{name}/disconnect", {"Container": ident, "Force": True})
-        # Only an engine that watches by a thread in the namespace loses it; Swarm does not.
-        if started:
-            self._bring_home([ident for _name, ident in started])
+        with Watched() as watched:
+            for name, probe in temporary:
+                with suppress(DockerError):  # looked after below
+                    part(self.client, name, probe)
+            watched.wake()
+        if self.container:
+            self._bring_home(self.container)
+            self.client.delete(f"/containers/{self.container}", {"force": True})
         for name, probe in temporary:
-            stop_endpoint(self.client, name, probe)
+            forget(self.client, name, probe)
 
     def clean(self) -> None:
         """Let go of the containers' namespaces, and remove what this run made on this host."""

@@ -1,6 +1,6 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Temporary endpoints: containers that only sleep, from an image made on the spot, and the removal of all of it."""
+"""Temporary endpoints: a container that only sleeps, from an image made on the spot, and the removal of all of it."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ import io
 import os
 import tarfile
 import time
-from contextlib import suppress
 from typing import Any, Callable, Dict, List
 
 from ansible_collections.multihost.overlay.plugins.module_utils._docker import DockerClient, DockerError
 from ansible_collections.multihost.overlay.plugins.module_utils._ping_claims import LABEL
+from ansible_collections.multihost.overlay.plugins.module_utils._ping_threads import DEAF_SERVER
 
 Json = Dict[str, Any]
 
@@ -62,6 +62,8 @@ def endpoint_body(run: str, network: str, address: str, seconds: int, lent: List
             "AutoRemove": True,
             "Binds": [f"{path}:{path}:ro" for path in lent],
             "CapDrop": ["ALL"],
+            # What Docker's DNS cannot answer goes nowhere else (and see _ping_threads).
+            "Dns": [DEAF_SERVER],
             "LogConfig": {"Type": "none", "Config": {}},
             "NetworkMode": network,
             "ReadonlyRootfs": True,
@@ -80,27 +82,22 @@ def start_endpoint(client: DockerClient, run: str, network: str, probe: Json, se
     return created
 
 
-def stop_endpoint(client: DockerClient, network: str, probe: Json) -> None:
-    """Remove an endpoint, with what a store that refused a call may have kept of it."""
-    with suppress(DockerError):
-        client.delete(f"/containers/{probe['name']}", {"force": True})
+def join(client: DockerClient, network: str, probe: Json) -> None:
+    """Let a temporary endpoint that runs join another network."""
+    config = {"IPAMConfig": {"IPv4Address": probe["address"]}}
+    client.post(f"/networks/{network}/connect", {"Container": probe["name"], "EndpointConfig": config})
+
+
+def part(client: DockerClient, network: str, probe: Json) -> None:
+    """Take a temporary endpoint off a network."""
+    client.post(f"/networks/{network}/disconnect", {"Container": probe["name"], "Force": True})
+
+
+def forget(client: DockerClient, network: str, probe: Json) -> None:
+    """Remove what a store that refused a call may have kept of an endpoint whose container is gone."""
     entries = (client.get(f"/networks/{network}").get("Containers") or {}).values()
     if any(entry.get("Name") == probe["name"] for entry in entries):
-        client.post(f"/networks/{network}/disconnect", {"Container": probe["name"], "Force": True})
-
-
-def cycle_bridge(client: DockerClient, container: str) -> None:
-    """Let a container join and leave a bridge."""
-    with suppress(DockerError):  # best effort: what is left astray is counted
-        client.post(f"/networks/{BRIDGE}/connect", {"Container": container})
-        client.post(f"/networks/{BRIDGE}/disconnect", {"Container": container, "Force": True})
-
-
-def blink_bridge(client: DockerClient, run: str) -> None:
-    """Start a container on a bridge that ends at once."""
-    body = endpoint_body(run, BRIDGE, "", 0, [path for path in LENT if os.path.isdir(path)])
-    with suppress(DockerError):  # best effort: what is left astray is counted
-        client.post(f"/containers/{client.post('/containers/create', body)['Id']}/start")
+        part(client, network, probe)
 
 
 def probe_pid(client: DockerClient, container: str, network: str, address: str) -> int:

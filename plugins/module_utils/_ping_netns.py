@@ -21,7 +21,7 @@ _IP_MTU_DISCOVER = 10
 _IP_PMTUDISC_PROBE = 3  # set DF and send the full size, whatever path MTU the kernel believes in
 _SO_RCVBUFFORCE = 33
 _BUFFER = 1 << 20
-_DNS = ("127.0.0.11", 53)
+DNS = ("127.0.0.11", 53)
 _LIBC = ctypes.CDLL(None, use_errno=True)
 
 
@@ -95,5 +95,5 @@ def open_channel(path: str, address: str) -> Channel:
         dns.setblocking(False)
         # The resolver is reached through NAT rules inside the namespace, so this asks exactly as the container would.
         # Where that fails, so does each question, and the name's check says so.
-        dns.connect_ex(_DNS)
+        dns.connect_ex(DNS)
     return Channel(icmp, dns, mtu)

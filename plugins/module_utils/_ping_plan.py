@@ -66,13 +66,13 @@ def host_problem(started: Json | None) -> Json | None:
     return None
 
 
-def _endpoint_name(run: str, host: str, number: int) -> str:
+def _endpoint_name(run: str, host: str, place: int) -> str:
     # A part of a DNS name has at most 63 bytes; the number keeps shortened names apart.
     clean = re.sub(r"[^a-z0-9]+", "-", host.lower()).strip("-")[:24]
-    return f"overlay-verify-{run[:8]}-{clean}-{number}"
+    return f"overlay-verify-{run[:8]}-{clean}-{place}"
 
 
-def _network_probes(network: str, number: int, run: str, hosts: List[str], started: Json) -> list[Json]:
+def _network_probes(network: str, run: str, hosts: List[str], started: Json) -> list[Json]:
     seen = {host: started[host]["networks"][network] for host in hosts if host_problem(started.get(host)) is None}
     taken = {address for view in seen.values() for address in view["claims"]}
     ipam: List[Json] = next((view["ipam"] for view in seen.values() if view["ipam"]), [])
@@ -88,14 +88,14 @@ def _network_probes(network: str, number: int, run: str, hosts: List[str], start
             probes.append(problem("network_missing", error))
         else:
             # A Swarm worker shows a network only once something uses it there: so a missing one is tried all the same.
-            probes.append(_temporary(addresses[host], _endpoint_name(run, host, place * 1000 + number), network))
+            probes.append(_temporary(addresses[host], _endpoint_name(run, host, place)))
     return probes
 
 
-def _temporary(address: str, name: str, network: str) -> Json:
+def _temporary(address: str, name: str) -> Json:
     if not address:
-        return problem("endpoint_failed", f"no free address is left in network {network} for a temporary endpoint")
-    return {"how": "temporary", "name": name, "address": address, "networks": 1}
+        return problem("endpoint_failed", "no free address is left in the network for a temporary endpoint")
+    return {"how": "temporary", "name": name, "address": address}
 
 
 def spread(elapsed: float, hosts: int, forks: int) -> float:
@@ -103,15 +103,23 @@ def spread(elapsed: float, hosts: int, forks: int) -> float:
     return round(max(elapsed * ROUND_MARGIN, MIN_ROUND * -(-hosts // max(forks, 1))), 1)
 
 
+def count_networks(probes: List[List[Json]]) -> None:
+    """A host's temporary endpoints are one container: note on how many networks it is."""
+    for column in zip(*probes):
+        temporary = [probe for probe in column if probe["how"] == "temporary"]
+        for probe in temporary:
+            probe["networks"] = len(temporary)
+
+
 def make_plan(run: Json, hosts: List[str], networks: List[str], started: Json, timing: Json) -> Json:
     """Return the plan that every host gets; it grows with hosts x networks, not with pairs."""
+    probes = [_network_probes(network, run["id"], hosts, started) for network in networks]
+    count_networks(probes)
     return {
         "run": run["id"],
         "hosts": hosts,
         "networks": networks,
-        "probes": [
-            _network_probes(network, number, run["id"], hosts, started) for number, network in enumerate(networks)
-        ],
+        "probes": probes,
         "timing": timing,
     }
 

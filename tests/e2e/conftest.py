@@ -17,13 +17,6 @@ from tests.e2e.support import run_playbook
 KEEP = "OVERLAY_KEEP_E2E"
 
 
-@pytest.fixture(autouse=True)
-def _fresh_engines(request: pytest.FixtureRequest) -> None:
-    """What the proof of one test did to the old engines is not the next test's to suffer from."""
-    if "cluster" in request.fixturenames:
-        request.getfixturevalue("cluster").fresh_engines()
-
-
 @pytest.fixture(scope="session")
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     """Three hosts of the lab `e2e`, converged by site.yml."""

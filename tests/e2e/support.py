@@ -68,6 +68,12 @@ class Run:
         return {host: stats["changed"] for host, stats in self.stats.items() if stats["changed"]}
 
     @property
+    def changes(self) -> dict[str, list[str]]:
+        """The tasks that changed something, and on which hosts."""
+        changed = {task.name: [host for host, how in task.outcomes.items() if how == "changed"] for task in self.tasks}
+        return {name: hosts for name, hosts in changed.items() if hosts}
+
+    @property
     def messages(self) -> str:
         """All failures' messages."""
         return "\n".join(f"{host}: {message}" for host, message in self.failures.items())

@@ -14,7 +14,6 @@ import pytest
 from ansible_collections.multihost.overlay.plugins.module_utils import _ping_agent as agent
 from ansible_collections.multihost.overlay.plugins.module_utils import _ping_endpoint as endpoint
 from ansible_collections.multihost.overlay.plugins.module_utils import _ping_state as state
-from ansible_collections.multihost.overlay.plugins.module_utils import _ping_threads as threads
 from ansible_collections.multihost.overlay.plugins.module_utils._docker import DockerError
 from ansible_collections.multihost.overlay.plugins.modules import overlay_ping
 
@@ -213,6 +212,52 @@ def test_failed_start_is_a_result_with_a_kind(error, kind):
     assert [path for _method, path, *_rest in engine.asked].count("/containers/create") == 1
 
 
+def test_all_networks_of_a_host_have_one_temporary_container_which_leaves_before_it_goes(monkeypatch):
+    engine = Engine(
+        {
+            ("POST", "/containers/create"): {"Id": "c1"},
+            ("POST", "/containers/c1/start"): None,
+            ("POST", "/networks/two/connect"): None,
+            ("POST", "/networks/one/disconnect"): None,
+            ("POST", "/networks/two/disconnect"): None,
+            ("GET", "/containers/c1/json"): {"State": {"Pid": 7}},
+            ("DELETE", "/containers/c1"): None,
+            ("GET", "/networks/one"): {"Containers": {}},
+            ("GET", "/networks/two"): {"Containers": {}},
+        }
+    )
+    probes = [[temporary()], [{**temporary(), "address": "10.2.0.9"}]]
+    planned = {"run": RUN, "hosts": ["a"], "networks": ["one", "two"], "probes": probes, "timing": TIMING}
+    run = agent.Agent(as_client(engine), planned, "a")
+
+    def bring_home(namespace, _threads):
+        engine.asked.append(namespace)
+        return 0
+
+    monkeypatch.setattr(agent, "bring_home", bring_home)
+    run._start("one", 0)
+    run._start("two", 1)
+    wanted = {"IPAMConfig": {"IPv4Address": "10.2.0.9"}}
+    assert engine.asked[-1] == (
+        "POST",
+        "/networks/two/connect",
+        {"Container": "overlay-verify-x", "EndpointConfig": wanted},
+        None,
+    )
+    assert [run._probe(number)["id"] for number in (0, 1)] == ["c1", "c1"]
+    del engine.asked[:]
+    run._leave()
+    assert [entry if isinstance(entry, str) else entry[1] for entry in engine.asked] == [
+        "/networks/one/disconnect",
+        "/networks/two/disconnect",
+        "/containers/c1/json",
+        "/proc/7/ns/net",
+        "/containers/c1",
+        "/networks/one",
+        "/networks/two",
+    ]
+
+
 def test_container_that_moved_meanwhile_is_not_measured():
     answer = {
         "Name": "/u",
@@ -222,20 +267,3 @@ def test_container_that_moved_meanwhile_is_not_measured():
     engine = Engine({("GET", "/containers/c1/json"): answer})
     with pytest.raises(DockerError, match=r"u stopped or left address 10\.1\.0\.2"):
         endpoint.probe_pid(as_client(engine), "c1", "net", "10.1.0.2")
-
-
-def test_threads_are_brought_home_by_light_calls_then_strong_ones_then_left():
-    light, strong, seen = [], [], [["1"], [], []]
-    left = threads.bring_home([lambda: light.append(1)], [lambda: strong.append(1)] * 2, lambda: seen.pop(0), 0.01)
-    assert left == 0
-    assert light
-    assert len(strong) == 2
-    assert threads.bring_home([], [lambda: strong.append(1)], lambda: ["1"], 0.0, 2) == 1
-    assert len(strong) == 4
-
-
-def test_thread_in_a_living_namespace_is_not_astray(tmp_path):
-    pid_file = tmp_path / "pid"
-    pid_file.write_text(str(os.getpid()))
-    assert threads.stray_threads(str(pid_file), str(tmp_path)) == []
-    assert threads.stray_threads(str(tmp_path / "none"), str(tmp_path)) == []
