@@ -66,7 +66,19 @@ class ActionModule(ActionBase):
     _requires_connection = False
     _supports_check_mode = True
     _VALID_ARGS = frozenset(
-        ["state", "hosts", "networks", "run", "plan", "count", "interval", "patience", "max_loss", "report_dir"]
+        [
+            "state",
+            "hosts",
+            "addresses",
+            "networks",
+            "run",
+            "plan",
+            "count",
+            "interval",
+            "patience",
+            "max_loss",
+            "report_dir",
+        ]
     )
 
     def run(self, tmp: str | None = None, task_vars: Json | None = None) -> Json:
@@ -76,6 +88,7 @@ class ActionModule(ActionBase):
             argument_spec={
                 "state": {"type": "str", "choices": ["begun", "planned", "composed"], "required": True},
                 "hosts": {"type": "list", "elements": "str", "required": True},
+                "addresses": {"type": "dict"},
                 "networks": {"type": "list", "elements": "str", "default": []},
                 "run": {"type": "dict"},
                 "plan": {"type": "dict"},
@@ -85,7 +98,7 @@ class ActionModule(ActionBase):
                 "max_loss": {"type": "float", "default": 0.0},
                 "report_dir": {"type": "str", "default": "./overlay-report"},
             },
-            required_if=[("state", "planned", ("run",)), ("state", "composed", ("run", "plan"))],
+            required_if=[("state", "planned", ("run", "addresses")), ("state", "composed", ("run", "plan"))],
         )
         steps: dict[str, Callable[[Json, Json], Json]] = {
             "begun": self._begin,
@@ -115,7 +128,8 @@ class ActionModule(ActionBase):
         elapsed = max(0.0, time.time() - args["run"]["begun"])
         timing = {key: args[key] for key in ("count", "interval", "patience")}
         timing["spread"] = spread(elapsed, len(args["hosts"]), int(task_vars.get("ansible_forks", 5)))
-        return {"plan": make_plan(args["run"], args["hosts"], args["networks"], started, timing)}
+        underlay = {host: args["addresses"][host] for host in args["hosts"]}
+        return {"plan": make_plan(args["run"], underlay, args["networks"], started, timing)}
 
     def _compose(self, args: Json, task_vars: Json) -> Json:
         hosts, plan = args["hosts"], args["plan"]

@@ -16,6 +16,7 @@ GRACE = 3.0
 # A controller with few forks starts hosts in rounds; one of the second task takes about as long as one of the first.
 ROUND_MARGIN = 1.5
 MIN_ROUND = 1.0
+MOST = 1024  # addresses that are looked at in a large network
 
 
 def problem(kind: str, error: str) -> Json:
@@ -37,19 +38,38 @@ def _candidates(ipam: List[Json]) -> Iterator[str]:
                 yield str(address)
 
 
-def choose_addresses(ipam: List[Json], taken: set[str], hosts: List[str], wanting: set[str]) -> Dict[str, str]:
+def _own_places(underlay: Dict[str, str], size: int) -> Dict[str, int]:
+    """A place for each host that is its own whatever other hosts there are, unless two want the same."""
+    numbers = {host: int(ipaddress.IPv4Address(address)) for host, address in underlay.items()}
+    own: Dict[str, int] = {}
+    for host in sorted(numbers, key=numbers.__getitem__):
+        wanted = numbers[host] % size
+        places = itertools.chain(range(wanted, size), range(wanted))
+        own[host] = next((place for place in places if place not in own.values()), wanted)
+    return own
+
+
+def choose_addresses(ipam: List[Json], taken: set[str], wanting: List[str], underlay: Dict[str, str]) -> Dict[str, str]:
     """Give each host that wants one an address that nobody claims, the same one in every run as long as that is so.
 
-    Engines in classic mode can remember for good where an address was, so it must not wander from host to host.
+    Engines in classic mode can remember for good where an address was, so it must not wander from host to host, not
+    even when hosts are added: it follows from the host's own underlay address.
     """
-    usable = list(itertools.islice(_candidates(ipam), 2 * len(hosts) + len(taken)))
-    own = dict(zip(hosts, usable))
-    chosen = {host: address for host, address in own.items() if host in wanting and address not in taken}
-    used = taken | set(chosen.values())
-    spare = iter([address for address in usable[len(hosts) :] + usable[: len(hosts)] if address not in used])
-    for host in hosts:
-        if host in wanting and host not in chosen:
-            chosen[host] = next(spare, "")
+    usable = list(itertools.islice(_candidates(ipam), MOST + len(taken)))
+    if not usable:
+        return dict.fromkeys(wanting, "")
+    # The upper half, as containers are given addresses from the bottom.
+    size = max(len(usable[:MOST]) // 2, min(len(usable), 2 * len(underlay)))
+    own = {host: usable[place] for host, place in _own_places(underlay, size).items()}
+    chosen: Dict[str, str] = {}
+    for host in wanting:
+        if own[host] not in taken and own[host] not in chosen.values():
+            chosen[host] = own[host]
+    for host in [host for host in wanting if host not in chosen]:
+        place, used = usable.index(own[host]), taken | set(chosen.values())
+        free = [address for address in usable[place:] + usable[:place] if address not in used]
+        # Another host's own place only when there is no other: it may want it in the next run.
+        chosen[host] = next((address for address in free if address not in own.values()), next(iter(free), ""))
     return chosen
 
 
@@ -72,11 +92,12 @@ def _endpoint_name(run: str, host: str, place: int) -> str:
     return f"overlay-verify-{run[:8]}-{clean}-{place}"
 
 
-def _network_probes(network: str, run: str, hosts: List[str], started: Json) -> list[Json]:
+def _network_probes(network: str, run: str, underlay: Dict[str, str], started: Json) -> list[Json]:
+    hosts = list(underlay)
     seen = {host: started[host]["networks"][network] for host in hosts if host_problem(started.get(host)) is None}
     taken = {address for view in seen.values() for address in view["claims"]}
     ipam: List[Json] = next((view["ipam"] for view in seen.values() if view["ipam"]), [])
-    addresses = choose_addresses(ipam, taken, hosts, {host for host in seen if not seen[host]["running"]})
+    addresses = choose_addresses(ipam, taken, [host for host in seen if not seen[host]["running"]], underlay)
     probes = []
     for place, host in enumerate(hosts):
         if host not in seen:
@@ -111,13 +132,16 @@ def count_networks(probes: List[List[Json]]) -> None:
             probe["networks"] = len(temporary)
 
 
-def make_plan(run: Json, hosts: List[str], networks: List[str], started: Json, timing: Json) -> Json:
-    """Return the plan that every host gets; it grows with hosts x networks, not with pairs."""
-    probes = [_network_probes(network, run["id"], hosts, started) for network in networks]
+def make_plan(run: Json, underlay: Dict[str, str], networks: List[str], started: Json, timing: Json) -> Json:
+    """Return the plan that every host gets; it grows with hosts x networks, not with pairs.
+
+    ``underlay`` has the underlay address of each host, in the order in which hosts are shown.
+    """
+    probes = [_network_probes(network, run["id"], underlay, started) for network in networks]
     count_networks(probes)
     return {
         "run": run["id"],
-        "hosts": hosts,
+        "hosts": list(underlay),
         "networks": networks,
         "probes": probes,
         "timing": timing,

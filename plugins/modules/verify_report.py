@@ -41,6 +41,9 @@ options:
     type: list
     elements: str
     required: true
+  addresses:
+    description: The underlay address of each host, as in C(overlay_addresses). Needed for O(state=planned).
+    type: dict
   networks:
     description: Names of the networks. Needed for O(state=planned).
     type: list
@@ -84,6 +87,7 @@ EXAMPLES = r"""
   multihost.overlay.verify_report:
     state: planned
     hosts: "{{ groups['overlay_hosts'] }}"
+    addresses: "{{ overlay_addresses }}"
     networks: [vnet1]
     run: "{{ begun.run }}"
   register: planned

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 from typing import Any
 
 import pytest
@@ -79,8 +80,14 @@ def started(**views):
     return {host: {"networks": {"net": value}, "engine_error": None} for host, value in views.items()}
 
 
+def underlay(hosts):
+    """The first host has its place at the top of IPAM's subnet, of which 253 addresses are usable; the others follow."""
+    first = -(-int(ipaddress.IPv4Address("192.168.0.0")) // 126) * 126
+    return {host: str(ipaddress.IPv4Address(first + place)) for place, host in enumerate(hosts)}
+
+
 def make(results, hosts=None):
-    return plan.make_plan({"id": "0123456789abcdef"}, hosts or HOSTS, ["net"], results, TIMING)["probes"][0]
+    return plan.make_plan({"id": "0123456789abcdef"}, underlay(hosts or HOSTS), ["net"], results, TIMING)["probes"][0]
 
 
 def test_running_container_is_preferred_and_others_get_free_addresses_from_the_top():
@@ -94,6 +101,15 @@ def test_running_container_is_preferred_and_others_get_free_addresses_from_the_t
 def test_claim_of_another_host_moves_only_the_host_concerned():
     probes = make(started(a=view(), b=view(), c=view(["10.1.0.254"])))
     assert [probe["address"] for probe in probes] == ["10.1.0.251", "10.1.0.253", "10.1.0.252"]
+
+
+def test_address_stays_when_hosts_are_added_before_and_between():
+    few = make(started(a=view(), b=view(), c=view()))
+    more = {"x": "192.168.7.1", **underlay(HOSTS), "y": "192.168.7.2"}
+    views = started(**{host: view() for host in more})
+    probes = plan.make_plan({"id": "0123456789abcdef"}, more, ["net"], views, TIMING)["probes"][0]
+    assert [probe["address"] for probe in probes[1:4]] == [probe["address"] for probe in few]
+    assert len({probe["address"] for probe in probes}) == 5
 
 
 def test_addresses_stay_in_the_range_and_off_gateway_and_reserved():
@@ -145,7 +161,7 @@ def book(replied=10, series=10, full=True, name=None, sent=10):
 def world(hosts=("a", "b", "c"), **books):
     hosts = list(hosts)
     results = started(**{host: view() for host in hosts})
-    planned = plan.make_plan({"id": "0123456789abcdef"}, hosts, ["net"], results, TIMING)
+    planned = plan.make_plan({"id": "0123456789abcdef"}, underlay(hosts), ["net"], results, TIMING)
     collected = {}
     for host in hosts:
         peers = {peer: books.get(f"{host}_{peer}", book()) for peer in hosts if peer != host}
