@@ -14,6 +14,8 @@ import socket
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
+from ansible_collections.multihost.overlay.plugins.module_utils._network import KEYS
+
 IMPLEMENTED = {
     "overlay_mode": ["classic"],
     "overlay_store_type": ["consul"],
@@ -29,19 +31,8 @@ PLANNED = {
     "overlay_encryption": ["wireguard", "ipsec"],
     "overlay_docker_api": ["tls", "insecure"],
 }
-NETWORK_KEYS = {
-    "name",
-    "subnet",
-    "gateway",
-    "ip_range",
-    "mtu",
-    "internal",
-    "attachable",
-    "encrypted",
-    "labels",
-    "options",
-    "state",
-}
+# The driver is the mode's to choose.
+NETWORK_KEYS = {"name", "state", *KEYS} - {"driver"}
 # Docker's own rule for names (daemon/names in moby).
 NETWORK_NAME = re.compile(r"^[a-zA-Z0-9][a-zA-Z0-9_.-]*$")
 SERVER_COUNTS = (1, 3, 5)
