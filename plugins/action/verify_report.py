@@ -93,7 +93,7 @@ class ActionModule(ActionBase):
                 "run": {"type": "dict"},
                 "plan": {"type": "dict"},
                 "count": {"type": "int", "default": 10},
-                "interval": {"type": "float", "default": 0.1},
+                "interval": {"type": "float", "default": 0.05},
                 "patience": {"type": "float", "default": 10.0},
                 "max_loss": {"type": "float", "default": 0.0},
                 "report_dir": {"type": "str", "default": "./overlay-report"},

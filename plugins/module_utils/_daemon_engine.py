@@ -12,7 +12,6 @@ import re
 import shutil
 import socket
 import struct
-import subprocess
 import time
 from typing import Any
 
@@ -25,6 +24,7 @@ from ansible_collections.multihost.overlay.plugins.module_utils._daemon_flags im
 )
 from ansible_collections.multihost.overlay.plugins.module_utils._daemon_pending import Running
 from ansible_collections.multihost.overlay.plugins.module_utils._docker import DockerClient, DockerError
+from ansible_collections.multihost.overlay.plugins.module_utils._systemd import run, units
 
 UNIT = "docker.service"
 SOCKET_UNIT = "docker.socket"
@@ -36,20 +36,8 @@ UNIT_DIRS = (
     "/usr/lib/systemd/system",
     "/lib/systemd/system",
 )
-PROPERTIES = "Id,LoadState,ActiveState,SubState,Result,MainPID,InvocationID,NeedDaemonReload,KillMode,UnitFileState"
 GOSSIP_PORT = 7946
 SIOCGIFADDR = 0x8915
-
-
-def run(argv: list[str], timeout: float = 60.0) -> tuple[int, str]:
-    """Run a program; its status and all that it printed. 127: there is no such program, 124: it took too long."""
-    try:
-        done = subprocess.run(argv, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=timeout, check=False)
-    except FileNotFoundError:
-        return 127, f"{argv[0]}: not found"
-    except subprocess.TimeoutExpired:
-        return 124, f"{' '.join(argv)}: no end after {timeout:.0f} s"
-    return done.returncode, done.stdout.decode("utf-8", "replace")
 
 
 def read_text(path: str) -> str | None:
@@ -73,17 +61,6 @@ def address_of(name: str) -> str:
         except OSError:
             return name
     return socket.inet_ntoa(answer[20:24])
-
-
-def units(names: list[str]) -> dict[str, dict[str, str]]:
-    """systemd's properties of some units, in one call."""
-    _status, text = run(["systemctl", "show", "-p", PROPERTIES, *names])
-    found = {}
-    for block in text.split("\n\n"):
-        properties = dict(line.split("=", 1) for line in block.splitlines() if "=" in line)
-        if "Id" in properties:
-            found[properties["Id"]] = properties
-    return found
 
 
 def unit_files(unit: str = UNIT) -> list[tuple[str, str]]:

@@ -28,6 +28,7 @@ from ansible_collections.multihost.overlay.plugins.module_utils._daemon_plan imp
     with_defaults,
 )
 from ansible_collections.multihost.overlay.plugins.module_utils._manifest import STATE_DIR, Manifest, write_atomic
+from ansible_collections.multihost.overlay.plugins.module_utils._systemd import summary
 
 STATE_KEY = "docker_pending"
 PREVIOUS = STATE_DIR + "/backup/daemon.json.previous"
@@ -132,8 +133,7 @@ def result_of(view: View, engine: host.Engine) -> dict[str, Any]:
             "apparmor_tool_missing": host.apparmor_tool_missing(),
         },
         "units": {
-            name: {"enabled": state.get("UnitFileState", ""), "needs_reload": state.get("NeedDaemonReload") == "yes"}
-            for name, state in [(host.UNIT, engine.properties), *engine.unit_states.items()]
+            name: summary(state) for name, state in [(host.UNIT, engine.properties), *engine.unit_states.items()]
         },
     }
 

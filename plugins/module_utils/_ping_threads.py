@@ -9,7 +9,8 @@ A verify that came and went without a cure would break what it had just proven.
 
 The cure uses what Docker's DNS does for each question that it forwards: its thread goes home, then into the asking
 container's namespace to call the server there, and home again. Questions are asked by TCP, and the server lets every
-call wait: so each question keeps a thread, and as many as dockerd has idle threads reach every one of them.
+call wait: so each question keeps a thread, and as many as dockerd has idle threads reach every one of them. An ICMP error
+ends the calls at once.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ import time
 from contextlib import ExitStack, suppress
 from typing import Callable, Dict, List, Set
 
-from ansible_collections.multihost.overlay.plugins.module_utils._ping_codec import encode_question
+from ansible_collections.multihost.overlay.plugins.module_utils._ping_codec import checksum, encode_question
 from ansible_collections.multihost.overlay.plugins.module_utils._ping_netns import DNS, inside
 
 PID_FILE = "/var/run/docker.pid"
@@ -131,14 +132,33 @@ def _ask(stack: ExitStack, number: int) -> None:
     caller.sendall(struct.pack("!H", len(question)) + question)
 
 
+def _refuse(calls: socket.socket, errors: socket.socket) -> None:
+    """Answer each call that waits by ICMP's "port unreachable", which ends it (RFC 1122, 4.2.3.9)."""
+    with suppress(BlockingIOError):
+        while True:
+            packet = calls.recv(4096)
+            body = packet[: (packet[0] & 0x0F) * 4 + 8]
+            head = struct.pack("!BBHI", 3, 3, 0, 0)
+            errors.sendto(struct.pack("!BBHI", 3, 3, checksum(head + body), 0) + body, (DEAF_SERVER, 0))
+
+
+def _raw(stack: ExitStack, protocol: int) -> socket.socket:
+    found = stack.enter_context(socket.socket(socket.AF_INET, socket.SOCK_RAW, protocol))
+    found.bind((DEAF_SERVER, 0))
+    found.setblocking(False)
+    return found
+
+
 def _summon(threads: Threads, namespace: str, number: int) -> None:
     """Give idle threads a question each, and wait until all have come home from it."""
     with ExitStack() as stack:
         with inside(namespace):
             _deaf_server(stack)
+            calls, errors = _raw(stack, socket.IPPROTO_TCP), _raw(stack, socket.IPPROTO_ICMP)
             for place in range(number):
                 _ask(stack, place)
         wait_until(lambda: not threads.stray(), SUMMONED)
+        _refuse(calls, errors)
     wait_until(lambda: not threads.inside(namespace), FORWARDED)
 
 

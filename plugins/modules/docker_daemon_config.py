@@ -191,10 +191,10 @@ engine:
   sample: {"installed": true, "running": true, "containers_running": 2, "apparmor_tool_missing": false}
 units:
   description: >-
-    For docker.service and each of O(units), whether it is enabled and whether systemd must be told of new files.
+    For docker.service and each of O(units), whether it is active and enabled, and whether systemd must be told of new files.
   type: dict
   returned: success
-  sample: {"docker.service": {"enabled": "enabled", "needs_reload": false}}
+  sample: {"docker.service": {"active": "active", "enabled": "enabled", "needs_reload": false}}
 explanation:
   description: Why a restart is not done, what it would do to whom, and the cures; empty if nothing stays pending.
   type: str

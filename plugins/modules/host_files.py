@@ -38,6 +38,11 @@ options:
     type: list
     elements: str
     default: []
+  units:
+    description: Systemd units of which RV(units) is to tell, so that nobody has to ask again.
+    type: list
+    elements: str
+    default: []
   directories:
     description: Directories that must exist; they are made before the files.
     type: list
@@ -116,6 +121,13 @@ written:
   elements: str
   returned: always
   sample: [/etc/sysctl.d/99-multihost-overlay.conf]
+units:
+  description: >-
+    For each of O(units), whether it is active and enabled, and whether systemd must be told of new files, after the files
+    were written.
+  type: dict
+  returned: always
+  sample: {"example.service": {"active": "active", "enabled": "enabled", "needs_reload": false}}
 """
 
 import grp
@@ -128,6 +140,7 @@ from typing import Any
 from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.multihost.overlay.plugins.module_utils._manifest import Manifest, ManifestError, write_atomic
+from ansible_collections.multihost.overlay.plugins.module_utils._systemd import summary, units
 
 FILE_SPEC = {
     "path": {"type": "path", "required": True},
@@ -147,6 +160,7 @@ DIRECTORY_SPEC = {
 ARGUMENTS = {
     "role": {"type": "str", "required": True},
     "packages": {"type": "list", "elements": "str", "default": []},
+    "units": {"type": "list", "elements": "str", "default": []},
     "directories": {"type": "list", "elements": "dict", "default": [], "options": DIRECTORY_SPEC},
     "files": {
         "type": "list",
@@ -300,7 +314,9 @@ def run(module: AnsibleModule) -> dict[str, Any]:
         for entry, _found, action in files:
             apply_file(module, entry, action)
     changed = [entry["path"] for entry, action in directories if action] + [entry["path"] for entry, _f, _a in files]
-    return {"changed": bool(changed), "written": changed, "diff": [file_diff(*change) for change in files]}
+    states = {name: summary(state) for name, state in units(params["units"]).items()} if params["units"] else {}
+    diff = [file_diff(*change) for change in files]
+    return {"changed": bool(changed), "written": changed, "units": states, "diff": diff}
 
 
 def main() -> None:

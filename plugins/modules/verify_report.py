@@ -62,7 +62,7 @@ options:
   interval:
     description: Seconds between them.
     type: float
-    default: 0.1
+    default: 0.05
   patience:
     description:
       - Seconds to wait for a peer's first answer, and for its name.

@@ -46,7 +46,8 @@ def test_senseless_timing_is_refused(action, wrong):
 
 
 def plan(action, run, hostvars):
-    args = {"hosts": HOSTS, "networks": ["net"], "run": run, **DEFAULTS}
+    addresses = {host: f"192.0.2.{number}" for number, host in enumerate(HOSTS, 1)}
+    args = {"hosts": HOSTS, "addresses": addresses, "networks": ["net"], "run": run, **DEFAULTS}
     return action._plan(args, {"hostvars": hostvars, "ansible_forks": 2})["plan"]
 
 

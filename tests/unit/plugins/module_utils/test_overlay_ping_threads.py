@@ -7,7 +7,9 @@ That the cure works on a real engine is shown by tests/e2e/test_rerun.py.
 
 from __future__ import annotations
 
+import errno
 import os
+import select
 import socket
 import subprocess
 import sys
@@ -108,13 +110,20 @@ def test_watchers_of_ended_namespaces_are_woken_and_of_living_ones_not(namespace
         watcher.close()
 
 
-def test_the_deaf_server_lets_calls_wait(namespace):
+def test_the_deaf_server_lets_calls_wait_until_they_are_refused(namespace):
     with ExitStack() as stack, inside(namespace):
         lost._deaf_server(stack)
-        caller = stack.enter_context(socket.socket())
-        caller.settimeout(0.3)
-        with pytest.raises(TimeoutError):
-            caller.connect((lost.DEAF_SERVER, 53))
+        calls, errors = (lost._raw(stack, protocol) for protocol in (socket.IPPROTO_TCP, socket.IPPROTO_ICMP))
+        callers = [lost._call(stack, (lost.DEAF_SERVER, 53)) for _number in range(3)]
+        waiting = select.poll()
+        for caller in callers:
+            waiting.register(caller, select.POLLOUT)
+        assert waiting.poll(300) == []
+        lost._refuse(calls, errors)
+        # Before the callers' kernel would have called again, a second after the first call.
+        assert len(waiting.poll(300)) == 3
+        ends = {caller.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR) for caller in callers}
+        assert ends == {errno.ECONNREFUSED}
 
 
 def test_more_and_more_threads_are_summoned_until_all_are_home(monkeypatch):

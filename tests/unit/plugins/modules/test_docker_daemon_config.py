@@ -12,6 +12,7 @@ import pytest
 
 from ansible_collections.multihost.overlay.plugins.module_utils import _daemon_engine as host
 from ansible_collections.multihost.overlay.plugins.module_utils import _daemon_steps as steps
+from ansible_collections.multihost.overlay.plugins.module_utils import _systemd
 from ansible_collections.multihost.overlay.plugins.module_utils._daemon_flags import Flag
 from ansible_collections.multihost.overlay.plugins.module_utils._daemon_pending import Running
 from ansible_collections.multihost.overlay.plugins.module_utils._manifest import Manifest
@@ -274,7 +275,7 @@ def test_systemd_is_told_without_waiting(monkeypatch: pytest.MonkeyPatch) -> Non
 
 def test_a_sleeping_engine_is_not_woken_by_looking(monkeypatch: pytest.MonkeyPatch) -> None:
     text = "Id=docker.service\nLoadState=loaded\nActiveState=inactive\n\nId=docker.socket\nActiveState=active\n"
-    monkeypatch.setattr(host, "run", lambda argv, timeout=60.0: (0, text))
+    monkeypatch.setattr(_systemd, "run", lambda argv, timeout=60.0: (0, text))
     engine = host.Engine("/nowhere")
     monkeypatch.setattr(engine, "info", lambda: pytest.fail("asked"))
     running = engine.look()

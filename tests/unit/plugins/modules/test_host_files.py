@@ -37,7 +37,7 @@ class FakeModule:
     check_mode = False
 
     def __init__(self, **params: Any) -> None:
-        self.params = {"role": "r", "packages": [], "directories": [], "files": [], **params}
+        self.params = {"role": "r", "packages": [], "units": [], "directories": [], "files": [], **params}
 
     def fail_json(self, msg: str) -> None:
         raise AssertionError(msg)
@@ -132,3 +132,12 @@ def test_packages_that_are_there_already_are_not_ours(manifest_path: Path, monke
     monkeypatch.setattr(host_files, "missing_packages", lambda names: ["consul"])
     host_files.run(FakeModule(packages=["consul", "curl"]))
     assert list(json.loads(manifest_path.read_text())["packages"]) == ["consul"]
+
+
+def test_units_are_told_of_in_the_same_call(manifest_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    states = {"a.service": {"ActiveState": "active", "UnitFileState": "enabled", "NeedDaemonReload": "no"}}
+    monkeypatch.setattr(
+        host_files, "units", lambda names: states if names == ["a.service"] else pytest.fail(str(names))
+    )
+    told = host_files.run(FakeModule(units=["a.service"]))["units"]
+    assert told == {"a.service": {"active": "active", "enabled": "enabled", "needs_reload": False}}
