@@ -147,8 +147,10 @@ class Agent:
         return [(name, probe) for name, probe in probes if probe["how"] == "temporary"]
 
     def _bring_home(self, container: str) -> None:
-        pid = self.client.get(f"/containers/{container}/json")["State"]["Pid"]
-        self.strays_after = bring_home(f"/proc/{pid}/ns/net", self.threads)
+        with suppress(OSError):  # the container ended, or its DNS is broken: what is left astray is counted
+            pid = self.client.get(f"/containers/{container}/json")["State"]["Pid"]
+            bring_home(f"/proc/{pid}/ns/net", self.threads)
+        self.strays_after = len(self.threads.stray())
 
     def _mend_first(self) -> None:
         """Bring threads home that others have lost, before a call that such a thread would spoil."""

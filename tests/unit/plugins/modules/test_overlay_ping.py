@@ -258,6 +258,18 @@ def test_all_networks_of_a_host_have_one_temporary_container_which_leaves_before
     ]
 
 
+def test_a_cure_that_fails_keeps_nobody_from_cleaning_up(monkeypatch):
+    def broken(_namespace, _threads):
+        raise TimeoutError("127.0.0.11 does not answer")
+
+    monkeypatch.setattr(agent, "bring_home", broken)
+    engine = Engine({("GET", "/containers/c1/json"): {"State": {"Pid": 7}}, ("DELETE", "/containers/c1"): None})
+    run = make_agent(engine, {"how": "none"})
+    run.container = "c1"
+    run._leave()
+    assert ("DELETE", "/containers/c1") in [entry[:2] for entry in engine.asked]
+
+
 def test_container_that_moved_meanwhile_is_not_measured():
     answer = {
         "Name": "/u",
