@@ -162,8 +162,8 @@ def _summon(threads: Threads, namespace: str, number: int) -> None:
     wait_until(lambda: not threads.inside(namespace), FORWARDED)
 
 
-def bring_home(namespace: str, threads: Threads, patience: float = PATIENCE) -> int:
-    """Bring all stray threads home by questions from the container's namespace; return how many are still astray.
+def bring_home(namespace: str, threads: Threads, patience: float = PATIENCE) -> None:
+    """Bring all stray threads home by questions from the container's namespace.
 
     The last to become idle is the first to be used again, so few questions mostly do. More than there are idle threads
     would only make dockerd start others, which it keeps.
@@ -175,7 +175,6 @@ def bring_home(namespace: str, threads: Threads, patience: float = PATIENCE) -> 
             break
         _summon(threads, namespace, min(number, MOST))
         number = min(2 * number, len(threads.idle()) + 1)
-    return len(threads.stray())
 
 
 class Watched:

@@ -232,7 +232,6 @@ def test_all_networks_of_a_host_have_one_temporary_container_which_leaves_before
 
     def bring_home(namespace, _threads):
         engine.asked.append(namespace)
-        return 0
 
     monkeypatch.setattr(agent, "bring_home", bring_home)
     run._start("one", 0)
