@@ -4,39 +4,18 @@
 
 from __future__ import annotations
 
-import json
-import os
-import tempfile
-from typing import Any, Mapping
+from typing import Any
 
-from ansible.constants import COLOR_ERROR, COLOR_WARN
 from ansible.plugins.action import ActionBase
-from ansible.utils.display import Display
 
 from ansible_collections.multihost.overlay.plugins.module_utils._findings import LEVELS
+from ansible_collections.multihost.overlay.plugins.plugin_utils._findings_report import show, write_junit, write_report
 from ansible_collections.multihost.overlay.plugins.plugin_utils._preflight_report import (
     all_findings,
     blocking,
     compose,
     failure,
-    table,
 )
-
-COLOURS = {"error": COLOR_ERROR, "warning": COLOR_WARN}
-
-
-def write_report(directory: str, report: Mapping[str, Any]) -> str:
-    """Write preflight.json as a whole: who reads it while it is written sees the last one."""
-    folder = os.path.abspath(os.path.expanduser(directory))
-    os.makedirs(folder, exist_ok=True)
-    target = os.path.join(folder, "preflight.json")
-    descriptor, temporary = tempfile.mkstemp(prefix=".preflight", dir=folder)
-    with os.fdopen(descriptor, "w", encoding="utf-8") as handle:
-        handle.write(json.dumps(report, indent=2, sort_keys=False) + "\n")
-    # mkstemp makes it private; a report holds no secrets and is made to be shown.
-    os.chmod(temporary, 0o644)
-    os.replace(temporary, target)
-    return target
 
 
 class ActionModule(ActionBase):
@@ -63,19 +42,12 @@ class ActionModule(ActionBase):
         hostvars = (task_vars or {})["hostvars"]
         results = {host: hostvars[host].get(args["result_variable"]) or {} for host in args["hosts"]}
         findings = all_findings(results, args["addresses"], args["networks"], args["skip_unreachable"])
+        blockers = blocking(findings, args["fail_on"])
         report = compose(results, findings)
         path = write_report(args["report_dir"], report)
-        self._show(findings, report["summary"], path)
+        write_junit(args["report_dir"], "preflight", list(results), findings, blockers)
+        show("preflight", findings, report["summary"], path)
         result.update(changed=False, report=path, summary=report["summary"])
-        blockers = blocking(findings, args["fail_on"])
         if blockers:
             return dict(result, failed=True, msg=failure(blockers, path))
         return dict(result, findings=report["findings"])
-
-    @staticmethod
-    def _show(findings: list[dict[str, str]], summary: Mapping[str, int], path: str) -> None:
-        display = Display()
-        for level, line in table(findings):
-            display.display(line, color=COLOURS[level])
-        counts = ", ".join(f"{label} {summary[label]}" for label in ("hosts", "errors", "warnings", "infos"))
-        display.display(f"preflight: {counts}; all of it in {path}")

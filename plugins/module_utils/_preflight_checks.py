@@ -1,13 +1,13 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The register of everything preflight can find: one entry for each check id.
+"""The register of what preflight can find: one entry for each check id.
 
-docs/checks.md is this table; a unit test compares the two.
+Each register of the collection is a dictionary CHECKS in a file of its own; docs/generate_checks.py makes docs/checks.md of all.
 """
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any, Mapping, NamedTuple
 
 from ansible_collections.multihost.overlay.plugins.module_utils._findings import finding
 
@@ -380,9 +380,16 @@ CHECKS: dict[str, Check] = {
 }
 
 
-def found(check_id: str, message: str, evidence: Any = "", fix: str = "") -> dict[str, str]:
-    """A finding with the level, and unless given the cure, of its register entry."""
-    check = CHECKS[check_id]
+def found_in(
+    register: Mapping[str, Check], check_id: str, message: str, evidence: Any = "", fix: str = ""
+) -> dict[str, str]:
+    """A finding with the level, and unless given the cure, of its entry in a register."""
+    check = register[check_id]
     return finding(
         check_id, check.level, message, evidence if isinstance(evidence, str) else "; ".join(evidence), fix or check.fix
     )
+
+
+def found(check_id: str, message: str, evidence: Any = "", fix: str = "") -> dict[str, str]:
+    """A finding of this register."""
+    return found_in(CHECKS, check_id, message, evidence, fix)

@@ -7,6 +7,7 @@ from __future__ import annotations
 import os
 from typing import Any, Callable, Mapping
 
+from ansible_collections.multihost.overlay.plugins.module_utils._preflight_classic import docker_bridges, read_classic
 from ansible_collections.multihost.overlay.plugins.module_utils._preflight_engine import (
     ClientFactory,
     read_engine,
@@ -84,6 +85,10 @@ def read_host(
     ]
     for name, read, default in sections:
         observed[name] = guarded(reader, name, read, default)
+    # Last: which store is to be asked, and at which interface to look, is known only now.
+    observed["classic"] = guarded(
+        reader, "the store and the interface", lambda: read_classic(reader, observed, wanted), {}
+    )
     observed["unreadable"] = reader.unreadable
     return observed
 
@@ -131,4 +136,9 @@ def host_facts(observed: Mapping[str, Any]) -> dict[str, Any]:
         )
     }
     addresses = [entry["address"] for entry in observed["addresses"] or [] if not entry["address"].startswith("127.")]
-    return dict(facts, addresses=addresses, engine=engine_facts(observed["engine"]))
+    return dict(
+        facts,
+        addresses=addresses,
+        bridges=docker_bridges(observed["addresses"] or []),
+        engine=engine_facts(observed["engine"]),
+    )

@@ -12,6 +12,7 @@ import re
 from typing import Any, Callable, Iterable, Mapping
 
 from ansible_collections.multihost.overlay.plugins.module_utils._preflight_checks import found
+from ansible_collections.multihost.overlay.plugins.module_utils._preflight_plan_classic import CLASSIC_CHECKS
 from ansible_collections.multihost.overlay.plugins.module_utils._preflight_plan_engine import (
     check_daemon_json,
     check_flags,
@@ -304,6 +305,7 @@ DOCKER_HOST_CHECKS: tuple[Check, ...] = (
     check_twice,
     check_proxy,
     check_container_store,
+    *CLASSIC_CHECKS,
 )
 
 

@@ -12,8 +12,8 @@ version_added: "0.1.0"
 author: multihost.overlay contributors (@multihost)
 description:
   - Takes the registered results of M(multihost.overlay.host_preflight) of all hosts, compares the hosts with one
-    another, writes C(preflight.json) on the controller, shows errors and warnings on the terminal, and fails with all
-    errors at once.
+    another, writes C(preflight.json) and C(preflight.xml) (JUnit) on the controller, shows errors and warnings on the
+    terminal, and fails with all errors at once.
   - Hosts that could not be reached or read are findings too, if the task that read them had C(ignore_unreachable) and
     C(failed_when=false).
   - Runs on the controller only; use it with C(run_once).
@@ -48,7 +48,7 @@ options:
     elements: dict
     default: []
   report_dir:
-    description: Directory on the controller for C(preflight.json); it is made if missing.
+    description: Directory on the controller for the reports; it is made if missing.
     type: str
     required: true
   fail_on:

@@ -6,10 +6,12 @@ from __future__ import annotations
 
 import ipaddress
 import re
+from collections import Counter
 from typing import Any, Iterable, Mapping, Sequence
 
 from ansible_collections.multihost.overlay.plugins.module_utils._findings import LEVELS
 from ansible_collections.multihost.overlay.plugins.module_utils._preflight_checks import found
+from ansible_collections.multihost.overlay.plugins.module_utils._preflight_checks_classic import found as found_classic
 
 SCHEMA_VERSION = 1
 # How ansible and the shell say that there is no Python, or one that is too old for modules.
@@ -97,6 +99,42 @@ def check_shared_addresses(
             )
 
 
+def check_bridges(
+    facts: Mapping[str, Mapping[str, Any]], addresses: Mapping[str, str]
+) -> Iterable[tuple[str, dict[str, str]]]:
+    """No host has a peer's address in the range of one of its own Docker bridges."""
+    for host, fact in facts.items():
+        for bridge, text in fact.get("bridges", {}).items():
+            own = ipaddress.IPv4Network(text, strict=False)
+            for peer, address in addresses.items():
+                if peer != host and ipaddress.IPv4Address(address) in own:
+                    yield (
+                        host,
+                        found_classic(
+                            "bridge_overlaps_peer",
+                            f"Docker's bridge {bridge} of {host} has {own}, and {peer} has the address {address} in it",
+                            f"{bridge}: {text}; {peer}: {address}",
+                        ),
+                    )
+
+
+def check_versions(facts: Mapping[str, Mapping[str, Any]]) -> Iterable[tuple[str, dict[str, str]]]:
+    """Who has another engine than most."""
+    versions = {host: str(fact["engine"].get("version") or "") for host, fact in facts.items()}
+    counted = Counter(filter(None, versions.values()))
+    usual = counted.most_common(1)[0][0] if counted else ""
+    for host, version in versions.items():
+        if version and version != usual:
+            yield (
+                host,
+                found_classic(
+                    "engine_versions_differ",
+                    f"{host} has Docker {version}, and most others have {usual}",
+                    ", ".join(f"{name}: {value}" for name, value in versions.items() if value),
+                ),
+            )
+
+
 def check_peer_subnets(
     addresses: Mapping[str, str], networks: Sequence[Mapping[str, Any]]
 ) -> Iterable[tuple[str, dict[str, str]]]:
@@ -144,16 +182,22 @@ def all_findings(
         *check_identities(facts),
         *check_shared_addresses(facts, members),
         *check_peer_subnets(members, networks),
+        *check_bridges(facts, members),
+        *check_versions(facts),
     ]:
         if not known_already(host, row, rows):
             rows.append(dict(row, host=host))
-    order = list(results)
+    return by_severity(rows, list(results))
+
+
+def by_severity(rows: list[dict[str, str]], order: list[str]) -> list[dict[str, str]]:
+    """Errors first, then in the order of the hosts."""
     return sorted(rows, key=lambda row: (LEVELS.index(row["level"]), order.index(row["host"])))
 
 
 def compose(results: Results, findings: Sequence[Mapping[str, str]]) -> dict[str, Any]:
-    """The content of preflight.json."""
-    summary: dict[str, Any] = {"hosts": len(results), "hosts_read": len(facts_of(results))}
+    """The content of preflight.json, and of doctor.json."""
+    summary: dict[str, Any] = {"hosts": len(results), "hosts_read": sum("findings" in row for row in results.values())}
     summary.update({level + "s": sum(row["level"] == level for row in findings) for level in LEVELS})
     ordered = [{key: row[key] for key in ("host", "id", "level", "message", "evidence", "fix")} for row in findings]
     return {"schema_version": SCHEMA_VERSION, "findings": ordered, "summary": summary}
@@ -184,14 +228,13 @@ def blocking(findings: Sequence[Mapping[str, str]], fail_on: str) -> list[Mappin
     return [row for row in findings if LEVELS.index(row["level"]) <= limit]
 
 
-def failure(blockers: Sequence[Mapping[str, str]], report: str) -> str:
+PREFLIGHT_FAILED = "Preflight found what stands in the way; nothing was changed on any host."
+
+
+def failure(blockers: Sequence[Mapping[str, str]], report: str, headline: str = PREFLIGHT_FAILED) -> str:
     """One message with all of them."""
     lines = [
         f"  - {row['host']}: {row['message']} [{row['id']}]. Seen: {row['evidence']}. Cure: {row['fix']}."
         for row in blockers
     ]
-    return (
-        "Preflight found what stands in the way; nothing was changed on any host.\n"
-        + "\n".join(lines)
-        + f"\nThe whole report: {report}"
-    )
+    return headline + "\n" + "\n".join(lines) + f"\nThe whole report: {report}"

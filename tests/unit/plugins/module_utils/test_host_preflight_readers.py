@@ -432,7 +432,14 @@ def test_podman_in_dockers_place(fake: Host) -> None:
 
 # -- all of it
 
-WANTED = {"store_ports": [8500], "docker_host": True}
+WANTED = {
+    "store_ports": [8500],
+    "docker_host": True,
+    "mode": "classic",
+    "daemon_config": {},
+    "store_url": "",
+    "address": "",
+}
 
 
 def test_an_empty_host_is_read_to_the_end(fake: Host) -> None:

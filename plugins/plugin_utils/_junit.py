@@ -1,0 +1,58 @@
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Findings as JUnit XML, which CI systems show. Pure; the standard library escapes what names contain."""
+
+from __future__ import annotations
+
+import re
+import xml.etree.ElementTree as ElementTree
+from typing import Mapping, Sequence
+
+# Characters that XML cannot hold, escaped or not.
+FORBIDDEN = re.compile("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+
+
+def clean(text: str) -> str:
+    """The text without what XML cannot hold."""
+    return FORBIDDEN.sub("?", text)
+
+
+def add_case(suite: ElementTree.Element, name: str, host: str, check: str) -> ElementTree.Element:
+    attributes = {"classname": clean(f"{name}.{host}"), "name": clean(check), "time": "0"}
+    return ElementTree.SubElement(suite, "testcase", attributes)
+
+
+def add_finding(suite: ElementTree.Element, name: str, row: Mapping[str, str], failed: bool) -> None:
+    """A finding that ends the run has failed; a milder one has passed, and says so in its output."""
+    case = add_case(suite, name, row["host"], row["id"])
+    words = clean(f"{row['message']}\nseen: {row['evidence']}\ncure: {row['fix']}")
+    if failed:
+        attributes = {"message": clean(row["message"]), "type": clean(row["level"])}
+        ElementTree.SubElement(case, "failure", attributes).text = words
+    else:
+        ElementTree.SubElement(case, "system-out").text = f"{row['level']}: {words}"
+
+
+def junit(
+    name: str, hosts: Sequence[str], findings: Sequence[Mapping[str, str]], blockers: Sequence[Mapping[str, str]]
+) -> str:
+    """One test case for each host, which fails if something of it does, and one for each finding."""
+    failed = {id(row) for row in blockers}
+    bad_hosts = {row["host"] for row in blockers}
+    places = [*hosts, *sorted({row["host"] for row in findings} - set(hosts))]
+    suite = ElementTree.Element("testsuite", {"name": clean(name)})
+    failures = len(blockers)
+    for host in places:
+        case = add_case(suite, name, host, name)
+        if host in bad_hosts:
+            failures += 1
+            ids = sorted({row["id"] for row in blockers if row["host"] == host})
+            ElementTree.SubElement(case, "failure", {"message": clean(", ".join(ids)), "type": "host"})
+        for row in findings:
+            if row["host"] == host:
+                add_finding(suite, name, row, id(row) in failed)
+    cases = len(places) + len(findings)
+    suite.attrib.update({"tests": str(cases), "failures": str(failures), "errors": "0", "skipped": "0", "time": "0"})
+    suites = ElementTree.Element("testsuites", {"name": clean(name), "tests": str(cases), "failures": str(failures)})
+    suites.append(suite)
+    return "<?xml version='1.0' encoding='utf-8'?>\n" + ElementTree.tostring(suites, encoding="unicode") + "\n"
