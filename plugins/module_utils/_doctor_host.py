@@ -8,14 +8,13 @@ import json
 import os
 import re
 import time
-from typing import Any, Callable, Mapping
+from typing import Any, Callable, Mapping, Protocol
 from urllib.parse import quote
 
 from ansible_collections.multihost.overlay.plugins.module_utils._docker import DockerClient, DockerError
 from ansible_collections.multihost.overlay.plugins.module_utils._doctor_store import Asker, http_asker, read_store
 from ansible_collections.multihost.overlay.plugins.module_utils._ping_threads import Threads
 from ansible_collections.multihost.overlay.plugins.module_utils._preflight_engine import (
-    Asking,
     merge_flags,
     read_daemon_json,
     read_process,
@@ -40,6 +39,13 @@ UNITS = ("docker.service", "multihost-overlay-consul.service", "multihost-overla
 TOKEN = "CONSUL_HTTP_TOKEN" + "="
 MOST_CONTAINERS = 500
 
+
+class Client(Protocol):
+    """The part of the engine's client that is used here: nothing but GET."""
+
+    def get(self, path: str, query: Mapping[str, Any] | None = None) -> Any: ...
+
+
 StoreFactory = Callable[[str, Mapping[str, Any]], Asker]
 
 
@@ -48,10 +54,10 @@ def patient_client() -> DockerClient:
     return DockerClient(timeout=15.0)
 
 
-def ask(reader: Reader, client: Asking, path: str) -> Any:
+def ask(reader: Reader, client: Client, path: str, query: Mapping[str, Any] | None = None) -> Any:
     """An answer; None for what the engine does not know; anything else that goes wrong is remembered."""
     try:
-        return client.get(path)
+        return client.get(path, query)
     except DockerError as exc:
         if exc.status != 404:
             reader.trouble(f"GET {path}", exc.message)
@@ -97,9 +103,12 @@ def container_view(inspected: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def read_containers(reader: Reader, client: Asking) -> list[dict[str, Any]]:
+def read_containers(reader: Reader, client: Client) -> list[dict[str, Any]]:
     """All containers, inspected one by one: the list does not say why one is down."""
-    listed = ask(reader, client, "/containers/json?all=1") or []
+    listed = ask(reader, client, "/containers/json", {"all": True})
+    if listed is None:
+        reader.trouble("GET /containers/json", "the engine gave no list")
+        return []
     if len(listed) > MOST_CONTAINERS:
         reader.trouble("containers", f"only {MOST_CONTAINERS} of {len(listed)} were looked at")
     seen = [ask(reader, client, f"/containers/{entry['Id']}/json") for entry in listed[:MOST_CONTAINERS]]
@@ -107,7 +116,7 @@ def read_containers(reader: Reader, client: Asking) -> list[dict[str, Any]]:
 
 
 def known_networks(
-    reader: Reader, client: Asking, store: Mapping[str, Any], containers: list[dict[str, Any]]
+    reader: Reader, client: Client, store: Mapping[str, Any], containers: list[dict[str, Any]]
 ) -> dict[str, str]:
     """Network's id -> its driver by this engine, '' if it does not know it. Asked one by one: a list of all takes seconds."""
     ids = {entry["id"] for entry in store.get("networks", []) if entry["driver"] == "overlay"}
@@ -180,7 +189,7 @@ def token_of(reader: Reader, pid: int) -> str:
     return next((entry[len(TOKEN) :] for entry in entries if entry.startswith(TOKEN)), "")
 
 
-def read_engine(reader: Reader, client: Asking) -> dict[str, Any]:
+def read_engine(reader: Reader, client: Client) -> dict[str, Any]:
     """The engine, without its program's file: what it could do is preflight's."""
     unit, pid = read_unit(reader), running_pid(reader)
     process = read_process(reader, pid) if pid else {"argv": []}
@@ -218,7 +227,7 @@ def examine_store(reader: Reader, engine: Mapping[str, Any], token: str, factory
 def examine(
     reader: Reader,
     wanted: Mapping[str, Any],
-    make_client: Callable[[], Asking] = patient_client,
+    make_client: Callable[[], Client] = patient_client,
     store_factory: StoreFactory = http_asker,
 ) -> dict[str, Any]:
     """All that the doctor wants to know of this host. The store is read before the containers."""

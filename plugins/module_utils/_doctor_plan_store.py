@@ -152,11 +152,12 @@ def check_addresses(store: Observed) -> Findings:
                     "Docker does not give it out",
                     f"ipam/default/data of {text}: {len(leaked)} more than endpoints and gateways",
                 )
-            if len(taken) >= FULL * usable(subnet):
+            given_out = len(set(taken) - ends)
+            if given_out >= FULL * usable(subnet):
                 yield found(
                     "subnet_full",
                     f"network {entry['name']} has hardly an address left in {text}",
-                    f"{len(taken)} of {usable(subnet)} are given out",
+                    f"{given_out} of {usable(subnet)} are given out",
                 )
 
 

@@ -15,7 +15,7 @@ import ssl
 import struct
 import urllib.error
 import urllib.request
-from typing import Any, Callable, Mapping
+from typing import Any, Callable, List, Mapping, Optional, Tuple
 
 from ansible_collections.multihost.overlay.plugins.module_utils import _store_content as content
 from ansible_collections.multihost.overlay.plugins.module_utils._preflight_classic import TLS_FILES, endpoints
@@ -25,7 +25,7 @@ TIMEOUT = 8.0
 IPAM_DATA = LIBNETWORK + "ipam/default/data/"
 COUNTS = LIBNETWORK + "endpoint_count/"
 
-Pairs = "list[tuple[str, bytes | None]]"
+Pairs = List[Tuple[str, Optional[bytes]]]
 # (path, token) -> (status, body); status 0 when nobody answers, and the body says why.
 Asker = Callable[[str, str], "tuple[int, bytes]"]
 

@@ -59,10 +59,8 @@ def check_stores(facts: Facts) -> Rows:
 def stores(facts: Facts) -> Mapping[str, Any]:
     """What one of the hosts with the usual store read there; empty if none could."""
     usual = usual_store(facts)
-    read = (
-        fact["store"] for fact in facts.values() if fact["store"].get("state") == "ok" and fact["store"]["url"] == usual
-    )
-    return next(iter(read), {})
+    read = [fact["store"] for fact in facts.values() if fact["store"].get("state") == "ok"]
+    return next((store for store in read if usual and store["url"] == usual), {})
 
 
 def is_ghost(node: str, facts: Facts, addresses: Mapping[str, str]) -> bool:

@@ -1,6 +1,6 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Rules about modules, their documentation and the ids of preflight's checks."""
+"""Rules about modules, their documentation and the ids of checks."""
 
 from __future__ import annotations
 
@@ -68,9 +68,9 @@ def modules_and_playbooks_have_a_page(root: Path) -> list[str]:
 
 
 def check_ids(root: Path) -> set[str]:
-    """The keys of the register(s) CHECKS of preflight."""
+    """The keys of the registers CHECKS of preflight and doctor."""
     found = set()
-    for path in files(root, "plugins/module_utils/_preflight*.py"):
+    for path in files(root, "plugins/module_utils/_*.py"):
         register = constants(path).get("CHECKS")
         if isinstance(register, ast.Dict):
             found |= {
@@ -84,7 +84,7 @@ def checks_have_a_page(root: Path) -> list[str]:
     rows = set(re.findall(r"^\| `(\w+)` \|", text(root / "docs" / "checks.md"), re.MULTILINE))
     known = check_ids(root)
     if not known:
-        return ["plugins/module_utils/_preflight*.py: no register CHECKS"]
+        return ["plugins/module_utils/_*.py: no register CHECKS"]
     return [f"docs/checks.md: no row for {name}" for name in sorted(known - rows)] + [
         f"docs/checks.md: {name} is no check" for name in sorted(rows - known)
     ]

@@ -156,3 +156,18 @@ def test_the_action_passes_with_notes_in_check_mode_too(tmp_path: Path) -> None:
     assert outcome["changed"] is False
     assert outcome["findings"][0]["host"] == "a"
     assert (tmp_path / "preflight.json").exists()
+
+
+def test_a_peer_in_the_range_of_a_bridge() -> None:
+    rows = judge(result(1, bridges={"docker_gwbridge": "10.0.0.9/29"}), result(2, bridges={"docker0": "172.17.0.1/16"}))
+    assert pairs(rows) == []
+    rows = judge(result(1, bridges={"docker_gwbridge": "10.0.0.7/29"}), result(2))
+    assert pairs(rows) == [("a", "bridge_overlaps_peer")]
+    assert "10.0.0.2" in rows[0]["evidence"]
+
+
+def test_versions_that_differ() -> None:
+    first = result(1, engine={"id": "1", "version": "20.10.5"})
+    rows = judge(first, result(2, engine={"id": "2", "version": "20.10.24"}))
+    assert pairs(rows) == [("b", "engine_versions_differ")]
+    assert judge(first, result(2, engine={"id": "2", "version": ""})) == []

@@ -1,0 +1,427 @@
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The doctor finds exactly what was broken on a running cluster, says nothing of a sound one, and changes nothing."""
+
+from __future__ import annotations
+
+import json
+import xml.etree.ElementTree as ElementTree
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, contextmanager
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+from tests.cluster import LOST_THREADS, Cluster, wait_for
+from tests.e2e.chk import DAEMON_JSON, HOSTS, INVENTORY, Trouble, check, findings, lab, trouble
+from tests.e2e.state import differences, state_of
+from tests.e2e.support import run_playbook
+
+pytestmark = [pytest.mark.lab, pytest.mark.long]
+
+NETWORK = "shop"
+SUBNET = "10.100.80.0/24"
+KEYS = "docker/network/v1.0"
+STORE = "(store)"
+GHOST = "10.88.80.99:2376"
+NAME = "patient"
+
+Fault = Callable[[Cluster], AbstractContextManager[Trouble]]
+
+
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    """Three hosts, converged by site.yml."""
+    with lab() as hosts:
+        report = tmp_path_factory.mktemp("converge")
+        run_playbook("site.yml", inventory=INVENTORY, extra_vars={"overlay_report_dir": str(report)})
+        yield Cluster(hosts.lab, HOSTS)
+
+
+def consul(cluster: Cluster, *words: str, host: str = "node1") -> str:
+    return cluster.out(host, "consul", "kv", *words)
+
+
+def export(cluster: Cluster, prefix: str) -> str:
+    """The keys below a folder of the store, as Consul itself exports them."""
+    return consul(cluster, "export", prefix)
+
+
+def put_back(cluster: Cluster, exported: str) -> None:
+    """Put exported keys where they were."""
+    cluster.write("node1", "/root/keys.json", exported)
+    cluster.run("node1", "sh", "-c", "consul kv import @/root/keys.json && rm /root/keys.json")
+
+
+def network_id(cluster: Cluster, name: str = NETWORK) -> str:
+    return cluster.out("node1", "docker", "network", "inspect", "-f", "{{.Id}}", name)
+
+
+def restart(cluster: Cluster, host: str) -> None:
+    """Restart an engine and wait until it gossips."""
+    cluster.run(host, "systemctl", "restart", "docker.service")
+    wait_for(f"{host}'s engine gossips", lambda: ":7946" in cluster.out(host, "ss", "-Hlnt"))
+
+
+def told(cluster: Cluster) -> list[str]:
+    """The hosts in the store."""
+    return [line.split("/")[-1] for line in consul(cluster, "get", "-keys", "docker/nodes/").splitlines()]
+
+
+@contextmanager
+def daemon_json(cluster: Cluster, host: str, keys: dict[str, object], *, apply: bool = True) -> Iterator[None]:
+    """Other keys in a host's daemon.json; None takes one out. The engine is restarted, unless not."""
+    before = cluster.run(host, "cat", DAEMON_JSON).stdout
+    config = {**json.loads(before), **keys}
+    cluster.write(host, DAEMON_JSON, json.dumps({key: value for key, value in config.items() if value is not None}))
+    if apply:
+        cluster.run(host, "systemctl", "restart", "docker.service")
+    try:
+        yield
+    finally:
+        cluster.write(host, DAEMON_JSON, before)
+        restart(cluster, host)
+        wait_for(f"{host} is in the store", lambda: any(f"{host[-1]}:2376" in name for name in told(cluster)))
+
+
+@contextmanager
+def ghost(cluster: Cluster) -> Iterator[Trouble]:
+    """A host that went without taking leave."""
+    consul(cluster, "put", f"docker/nodes/{GHOST}", GHOST)
+    yield {(STORE, "ghost_host")}
+    consul(cluster, "delete", f"docker/nodes/{GHOST}")
+
+
+@contextmanager
+def orphan(cluster: Cluster) -> Iterator[Trouble]:
+    """The store forgot that a container was removed. The cure is the one that the doctor tells."""
+    cluster.start_service("node2", NAME, NETWORK)
+    keys = export(cluster, KEYS)
+    cluster.remove_containers(NAME)
+    put_back(cluster, keys)
+    cluster.fresh_engines()
+    yield {("node2", "orphan_endpoint")}
+    cluster.run("node2", "docker", "network", "disconnect", "-f", NETWORK, NAME)
+    cluster.fresh_engines()
+
+
+@contextmanager
+def miscounted(cluster: Cluster) -> Iterator[Trouble]:
+    """The store lost count of a network's endpoints."""
+    key = f"{KEYS}/endpoint_count/{network_id(cluster)}/"
+    before = export(cluster, key)
+    consul(cluster, "put", key, '{"Count":3}')
+    yield {(STORE, "stale_endpoint_count")}
+    put_back(cluster, before)
+
+
+@contextmanager
+def leaked(cluster: Cluster) -> Iterator[Trouble]:
+    """An address that was not given back when its container went."""
+    key = f"{KEYS}/ipam/default/data/GlobalDefault/{SUBNET}/"
+    before = export(cluster, key)
+    cluster.start_service("node1", NAME, NETWORK, "--ip", "10.100.80.77")
+    during = export(cluster, key)
+    cluster.remove_containers(NAME)
+    put_back(cluster, during)
+    cluster.fresh_engines()
+    yield {(STORE, "leaked_address")}
+    put_back(cluster, before)
+
+
+@contextmanager
+def twins(cluster: Cluster) -> Iterator[Trouble]:
+    """Two networks of one name, made at the same instant on two hosts."""
+
+    def create(host: str, subnet: str) -> str:
+        done = cluster.run(
+            host, "docker", "network", "create", "-d", "overlay", "--subnet", subnet, "twin", check=False
+        )
+        return done.stdout.strip()
+
+    with ThreadPoolExecutor() as pool:
+        ids = list(filter(None, pool.map(create, ("node1", "node2"), ("10.100.90.0/24", "10.100.91.0/24"))))
+    try:
+        assert len(ids) == 2, "only one of the two creates made a network"
+        yield {(STORE, "network_twice")}
+    finally:
+        for one in ids:
+            cluster.run("node1", "docker", "network", "rm", one)
+
+
+@contextmanager
+def lost_network(cluster: Cluster) -> Iterator[Trouble]:
+    """The store lost a network that a container is on."""
+    cluster.start_service("node3", NAME, NETWORK)
+    prefix = f"{KEYS}/network/{network_id(cluster)}/"
+    before = export(cluster, prefix)
+    consul(cluster, "delete", prefix)
+    yield {("node3", "network_lost")}
+    put_back(cluster, before)
+    cluster.remove_containers(NAME)
+    cluster.fresh_engines()
+
+
+@contextmanager
+def full(cluster: Cluster) -> Iterator[Trouble]:
+    """A network whose last address is given out."""
+    cluster.run("node1", "docker", "network", "create", "-d", "overlay", "--subnet", "10.100.92.0/30", "tiny")
+    cluster.start_service("node1", NAME, "tiny")
+    yield {(STORE, "subnet_full")}
+    cluster.remove_containers(NAME)
+    cluster.fresh_engines()
+    cluster.run("node1", "docker", "network", "rm", "tiny")
+
+
+@contextmanager
+def taken(cluster: Cluster) -> Iterator[Trouble]:
+    """A stopped container's address was given to another; the first cannot start, whatever its restart policy."""
+    cluster.start_service("node1", NAME, NETWORK, "--ip", "10.100.80.78", "--restart", "always")
+    cluster.run("node1", "docker", "stop", "-t", "0", NAME)
+    cluster.start_service("node2", "thief", NETWORK, "--ip", "10.100.80.78")
+    assert cluster.run("node1", "docker", "start", NAME, check=False).returncode
+    cluster.fresh_engines()
+    yield {("node1", "static_address_taken"), ("node1", "container_down")}
+    cluster.remove_containers(NAME, "thief")
+    cluster.fresh_engines()
+
+
+@contextmanager
+def other_store(cluster: Cluster) -> Iterator[Trouble]:
+    """One engine keeps its networks elsewhere."""
+    with daemon_json(cluster, "node3", {"cluster-store": "consul://127.0.0.1:8500/elsewhere"}):
+        wait_for("node3's engine gossips", lambda: ":7946" in cluster.out("node3", "ss", "-Hlnt"))
+        yield {("node3", "store_differs")}
+    consul(cluster, "delete", "-recurse", "elsewhere/")
+
+
+@contextmanager
+def no_store(cluster: Cluster) -> Iterator[Trouble]:
+    """One engine has no store at all."""
+    with daemon_json(cluster, "node2", {"cluster-store": None, "cluster-advertise": None}):
+        consul(cluster, "delete", "docker/nodes/10.88.80.12:2376")
+        yield {("node2", "store_missing")}
+
+
+@contextmanager
+def not_advertised(cluster: Cluster) -> Iterator[Trouble]:
+    """A store, and no cluster-advertise."""
+    with daemon_json(cluster, "node3", {"cluster-advertise": None}):
+        consul(cluster, "delete", "docker/nodes/10.88.80.13:2376")
+        yield {("node3", "not_advertised")}
+
+
+@contextmanager
+def pending(cluster: Cluster) -> Iterator[Trouble]:
+    """daemon.json was edited, and the engine not restarted."""
+    with daemon_json(cluster, "node1", {"debug": True}, apply=False):
+        yield {("node1", "restart_pending")}
+
+
+@contextmanager
+def flushed(cluster: Cluster) -> Iterator[Trouble]:
+    """Somebody flushed iptables."""
+    cluster.run("node1", "sh", "-c", "iptables -F && iptables -t nat -F")
+    yield {("node1", "docker_rules_gone")}
+    restart(cluster, "node1")
+
+
+@contextmanager
+def no_forwarding(cluster: Cluster) -> Iterator[Trouble]:
+    cluster.run("node2", "sysctl", "-qw", "net.ipv4.ip_forward=0")
+    yield {("node2", "forwarding_off")}
+    cluster.run("node2", "sysctl", "-qw", "net.ipv4.ip_forward=1")
+
+
+@contextmanager
+def namespace(cluster: Cluster) -> Iterator[Trouble]:
+    """The namespace of an overlay that is gone."""
+    path = "/run/docker/netns/1-deadbeef00"
+    cluster.run("node3", "sh", "-c", f"touch {path} && unshare --net={path} true")
+    yield {("node3", "leftover_namespace")}
+    cluster.run("node3", "sh", "-c", f"umount {path} && rm {path}")
+
+
+@contextmanager
+def tunnel(cluster: Cluster) -> Iterator[Trouble]:
+    """A tunnel that was left outside its namespace. The cure is the one that the doctor tells."""
+    cluster.run("node2", *["ip", "link", "add", "vx-000fff-abcde", "type", "vxlan", "id", "4095", "dstport", "4790"])
+    yield {("node2", "leftover_vxlan")}
+    cluster.run("node2", *["ip", "link", "delete", "vx-000fff-abcde"])
+
+
+@contextmanager
+def threads(cluster: Cluster) -> Iterator[Trouble]:
+    """The last container of an overlay left, and took a thread of dockerd with it."""
+
+    def lose() -> str:
+        cluster.start_service("node2", NAME, NETWORK)
+        cluster.remove_containers(NAME)
+        return cluster.out("node2", "sh", "-c", LOST_THREADS)
+
+    wait_for("a lost thread", lose, 60)
+    yield {("node2", "lost_threads")}
+    cluster.fresh_engines()
+
+
+@contextmanager
+def down(cluster: Cluster) -> Iterator[Trouble]:
+    """An engine that does not start: its daemon.json is no JSON."""
+    before = cluster.run("node1", "cat", DAEMON_JSON).stdout
+    cluster.write("node1", DAEMON_JSON, "{,}")
+    cluster.run("node1", "systemctl", "restart", "docker.service", check=False)
+    wait_for(
+        "systemd gives up",
+        lambda: cluster.run("node1", "systemctl", "is-failed", "docker.service", check=False).returncode == 0,
+    )
+    yield {("node1", "engine_down")}
+    cluster.write("node1", DAEMON_JSON, before)
+    cluster.run("node1", "systemctl", "reset-failed", "docker.service", "docker.socket")
+    cluster.run("node1", "systemctl", "start", "docker.socket")
+    restart(cluster, "node1")
+
+
+@contextmanager
+def hanging(cluster: Cluster) -> Iterator[Trouble]:
+    """An engine that runs and answers nobody."""
+    cluster.run("node3", "sh", "-c", "kill -STOP $(pidof dockerd)")
+    yield {("node3", "engine_hangs")}
+    cluster.run("node3", "sh", "-c", "kill -CONT $(pidof dockerd)")
+
+
+CONSUL = "multihost-overlay-consul.service"
+
+
+@contextmanager
+def no_agent(cluster: Cluster) -> Iterator[Trouble]:
+    """The store's agent on one host is down."""
+    cluster.run("node2", "systemctl", "stop", CONSUL)
+    yield {("node2", "store_silent")}
+    cluster.run("node2", "systemctl", "start", CONSUL)
+    restart(cluster, "node2")
+
+
+@contextmanager
+def no_quorum(cluster: Cluster) -> Iterator[Trouble]:
+    """Two of three servers are down: the third has no leader."""
+    for host in ("node2", "node3"):
+        cluster.run(host, "systemctl", "stop", CONSUL)
+    leader = "import urllib.request as u; print(u.urlopen('http://127.0.0.1:8500/v1/status/leader').read().decode())"
+    wait_for("no leader", lambda: cluster.out("node1", "python3", "-c", leader) in ('""', ""))
+    yield {("node1", "store_leaderless"), ("node2", "store_silent"), ("node3", "store_silent")}
+    for host in ("node2", "node3"):
+        cluster.run(host, "systemctl", "start", CONSUL, timeout=120)
+    wait_for("a leader", lambda: ":" in cluster.out("node1", "python3", "-c", leader))
+    for host in HOSTS:
+        restart(cluster, host)
+    wait_for("all engines in the store", lambda: len(told(cluster)) == len(HOSTS), 90)
+
+
+@contextmanager
+def repair(cluster: Cluster) -> Iterator[Trouble]:
+    """The boot repair cannot run."""
+    path, unit = "/usr/local/lib/multihost-overlay/boot-repair.py", "multihost-overlay-boot-repair.service"
+    cluster.run("node1", "mv", path, f"{path}.away")
+    cluster.run("node1", "systemctl", "restart", unit, check=False)
+    wait_for(
+        "the unit fails", lambda: cluster.run("node1", "systemctl", "is-failed", unit, check=False).returncode == 0
+    )
+    yield {("node1", "boot_repair_failed")}
+    cluster.run("node1", "mv", f"{path}.away", path)
+    cluster.run("node1", "systemctl", "reset-failed", unit)
+
+
+@contextmanager
+def same_name(cluster: Cluster) -> Iterator[Trouble]:
+    """Two hosts of one name: each engine says so when it meets the other."""
+    cluster.run("node3", "hostname", "node2")
+    restart(cluster, "node3")
+    journal = partial(
+        cluster.out,
+        "node2",
+        "sh",
+        "-c",
+        "journalctl -q -o cat _PID=$(pidof dockerd) | grep -ci 'name conflict' || true",
+    )
+    wait_for("node2's engine notices", lambda: int(journal()) > 0, 90)
+    yield {("node2", "hostname_duplicate"), ("node3", "hostname_duplicate"), ("node2", "journal_name_taken")}
+    cluster.run("node3", "hostname", "node3")
+    for host in ("node2", "node3"):
+        restart(cluster, host)
+
+
+FAULTS: tuple[Fault, ...] = (
+    ghost, orphan, miscounted, leaked, twins, lost_network, full, taken, other_store, no_store, not_advertised, pending, flushed,
+    no_forwarding, namespace, tunnel, threads, down, hanging, no_agent, no_quorum, repair, same_name,
+)  # fmt: skip
+
+
+def test_a_sound_cluster(cluster: Cluster, tmp_path: Path) -> None:
+    """Nothing at all is said of it, it is left as it is, and one execution per host is enough."""
+    cluster.fresh_engines()
+    before = state_of(cluster)
+    run = check("doctor", tmp_path, extra_vars={"overlay_doctor_fail_on": "info"})
+    assert findings(tmp_path, "doctor") == []
+    assert run.remote == dict.fromkeys(HOSTS, 1)
+    assert run.changed == {}
+    assert differences(before, state_of(cluster)) == []
+    suite = ElementTree.parse(tmp_path / "doctor.xml").getroot()
+    assert [case.get("classname") for case in suite.iter("testcase")] == [f"doctor.{host}" for host in HOSTS]
+    assert list(suite.iter("failure")) == []
+
+
+def test_a_sound_cluster_at_work(cluster: Cluster, tmp_path: Path) -> None:
+    """Containers that run, and one that was stopped by hand, are nothing to complain about."""
+    names = [f"{NAME}-{host}" for host in HOSTS]
+    try:
+        for host, name in zip(HOSTS, names, strict=True):
+            cluster.start_service(host, name, NETWORK, "--restart", "always")
+        cluster.run(
+            "node1",
+            "docker",
+            "create",
+            "--name",
+            f"{NAME}-idle",
+            "--network",
+            NETWORK,
+            "--ip",
+            "10.100.80.79",
+            "multihost-overlay-test:empty",
+            "x",
+        )
+        wait_for("all reach one another", lambda: not cluster.unreached(dict(zip(names, HOSTS, strict=True))), 60)
+        check("doctor", tmp_path)
+        assert findings(tmp_path, "doctor") == []
+    finally:
+        cluster.remove_containers(*names, f"{NAME}-idle")
+        cluster.fresh_engines()
+
+
+@pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.__name__)
+def test_a_fault_is_found(cluster: Cluster, fault: Fault, tmp_path: Path) -> None:
+    """It, on its host, and nothing else; and nothing when it is gone."""
+    with fault(cluster) as expected:
+        check("doctor", tmp_path, timeout=300)
+        rows = findings(tmp_path, "doctor")
+        assert trouble(tmp_path, "doctor") == expected, rows
+    wait_for(
+        "the doctor is content again",
+        lambda: check("doctor", tmp_path) and not trouble(tmp_path, "doctor"),
+        30,
+        every=3,
+    )
+
+
+def test_errors_make_it_fail(cluster: Cluster, tmp_path: Path) -> None:
+    """By default errors do, and warnings do not."""
+    with ghost(cluster):
+        check("doctor", tmp_path, extra_vars={"overlay_doctor_fail_on": "error"})
+        run = check("doctor", tmp_path, extra_vars={"overlay_doctor_fail_on": "warning"}, succeeds=False)
+        assert GHOST in run.messages
+        assert "nothing was changed on any host" in run.messages
+    with no_forwarding(cluster):
+        run = check("doctor", tmp_path, extra_vars={"overlay_doctor_fail_on": "error"}, succeeds=False)
+        assert "node2: IPv4 forwarding is off [forwarding_off]" in run.messages
+        assert "Cure: sysctl -w net.ipv4.ip_forward=1" in run.messages

@@ -1,0 +1,115 @@
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What only shows when hosts, engines and the store are looked at together."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ansible_collections.multihost.overlay.plugins.plugin_utils._doctor_report import STORE, all_findings
+
+URL = "consul://127.0.0.1:8500"
+NID = "aa" * 32
+ADDRESSES = {"a": "10.0.0.1", "b": "10.0.0.2", "c": "10.0.0.3"}
+
+
+def result(number: int, **changes: Any) -> dict[str, Any]:
+    """What a sound host gives."""
+    store = {
+        "url": URL,
+        "state": "ok",
+        "leader": "10.0.0.1:8300",
+        "nodes": [f"{address}:2376" for address in ADDRESSES.values()],
+        "networks": [{"id": NID, "name": "shop", "driver": "overlay", "subnets": [], "vnis": [], "mtu": None}],
+        "endpoints": [{"id": "e", "name": "web", "network_id": NID, "ipv4": "10.100.0.2/24", "host": "10.0.0.1"}],
+    }
+    engine = {
+        "id": str(number),
+        "answers": True,
+        "version": "20.10.5",
+        "store": URL,
+        "advertise": f"10.0.0.{number}:2376",
+        **changes.pop("engine", {}),
+    }
+    facts = {
+        "hostname": f"node{number}",
+        "machine_id": str(number),
+        "addresses": [f"10.0.0.{number}"],
+        "engine": engine,
+    }
+    facts["store"] = {**store, **changes.pop("store", {})}
+    return {"findings": [], "store_findings": [], "facts": {**facts, **changes}}
+
+
+def pairs(a: dict[str, Any], b: dict[str, Any], c: dict[str, Any], skip: bool = False) -> list[tuple[str, str]]:
+    rows = all_findings({"a": a, "b": b, "c": c}, ADDRESSES, skip)
+    return [(row["host"], row["id"]) for row in rows]
+
+
+def test_a_sound_cluster() -> None:
+    assert pairs(result(1), result(2), result(3)) == []
+
+
+def test_one_store_is_another() -> None:
+    other = result(2, engine={"store": "consul://10.9.9.9:8500"}, store={"url": "consul://10.9.9.9:8500", "nodes": []})
+    assert pairs(result(1), other, result(3)) == [("b", "store_differs")]
+    assert pairs(result(1), result(2, engine={"store": ""}, store={}), result(3)) == [("b", "store_missing")]
+
+
+def test_an_engine_that_is_down_has_no_store_to_speak_of() -> None:
+    silent = {"answers": False, "store": "", "advertise": ""}
+    assert pairs(result(1), result(2, engine=silent), result(3)) == []
+
+
+def test_a_cluster_without_a_store() -> None:
+    bare = [result(number, engine={"store": "", "advertise": ""}, store={"url": ""}) for number in (1, 2, 3)]
+    assert pairs(*bare) == []
+
+
+def nodes(*extra: str) -> dict[str, Any]:
+    return {"nodes": [*(f"{address}:2376" for address in ADDRESSES.values()), *extra]}
+
+
+def test_ghosts() -> None:
+    for extra in ("10.0.0.9:2376", "10.0.0.2:2375"):
+        rows = all_findings({"a": result(1, store=nodes(extra)), "b": result(2), "c": result(3)}, ADDRESSES, False)
+        assert [(row["host"], row["id"]) for row in rows] == [(STORE, "ghost_host")]
+        assert f"consul kv delete docker/nodes/{extra}" in rows[0]["fix"]
+
+
+def test_a_host_that_could_not_be_read_is_no_ghost() -> None:
+    gone = {"unreachable": True, "msg": "no route"}
+    assert pairs(result(1), gone, result(3)) == [("b", "host_unreachable")]
+    assert pairs(result(1), gone, result(3), skip=True) == [("b", "host_skipped")]
+    assert pairs(result(1), {"msg": "boom"}, result(3)) == [("b", "doctor_failed")]
+
+
+def test_an_endpoint_of_nobody() -> None:
+    stray = {"id": "f", "name": "old", "network_id": NID, "ipv4": "10.100.0.9/24", "host": "10.0.0.9"}
+    rows = all_findings(
+        {"a": result(1, store={"endpoints": [stray]}), "b": result(2), "c": result(3)}, ADDRESSES, False
+    )
+    assert [(row["host"], row["id"]) for row in rows] == [(STORE, "endpoint_of_nobody")]
+    assert f"docker/network/v1.0/endpoint/{NID}/f/" in rows[0]["fix"]
+
+
+def test_what_is_wrong_in_the_store_is_said_once() -> None:
+    row = {"id": "stale_endpoint_count", "level": "warning", "message": "m", "evidence": "e", "fix": "f"}
+    hosts = [dict(result(number), store_findings=[row]) for number in (1, 2, 3)]
+    assert pairs(*hosts) == [(STORE, "stale_endpoint_count")]
+
+
+def test_clones() -> None:
+    rows = pairs(result(1, hostname="same"), result(2), result(3, hostname="same"))
+    assert rows == [("a", "hostname_duplicate"), ("c", "hostname_duplicate")]
+
+
+def test_errors_come_first_and_the_store_last() -> None:
+    row = {"id": "network_twice", "level": "error", "message": "m", "evidence": "e", "fix": "f"}
+    mild = {"id": "restart_pending", "level": "warning", "message": "m", "evidence": "e", "fix": "f"}
+    hosts = [
+        dict(result(1), findings=[mild], store_findings=[row]),
+        result(2, engine={"store": ""}, store={}),
+        result(3),
+    ]
+    assert pairs(*hosts) == [("b", "store_missing"), (STORE, "network_twice"), ("a", "restart_pending")]
