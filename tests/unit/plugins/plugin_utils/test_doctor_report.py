@@ -63,7 +63,7 @@ def test_an_engine_that_is_down_has_no_store_to_speak_of() -> None:
 
 def test_a_cluster_without_a_store() -> None:
     bare = [result(number, engine={"store": "", "advertise": ""}, store={"url": ""}) for number in (1, 2, 3)]
-    assert pairs(*bare) == []
+    assert pairs(bare[0], bare[1], bare[2]) == []
 
 
 def nodes(*extra: str) -> dict[str, Any]:
@@ -96,7 +96,7 @@ def test_an_endpoint_of_nobody() -> None:
 def test_what_is_wrong_in_the_store_is_said_once() -> None:
     row = {"id": "stale_endpoint_count", "level": "warning", "message": "m", "evidence": "e", "fix": "f"}
     hosts = [dict(result(number), store_findings=[row]) for number in (1, 2, 3)]
-    assert pairs(*hosts) == [(STORE, "stale_endpoint_count")]
+    assert pairs(hosts[0], hosts[1], hosts[2]) == [(STORE, "stale_endpoint_count")]
 
 
 def test_clones() -> None:
@@ -112,4 +112,8 @@ def test_errors_come_first_and_the_store_last() -> None:
         result(2, engine={"store": ""}, store={}),
         result(3),
     ]
-    assert pairs(*hosts) == [("b", "store_missing"), (STORE, "network_twice"), ("a", "restart_pending")]
+    assert pairs(hosts[0], hosts[1], hosts[2]) == [
+        ("b", "store_missing"),
+        (STORE, "network_twice"),
+        ("a", "restart_pending"),
+    ]
