@@ -8,7 +8,7 @@ import json
 import os
 import re
 import time
-from typing import Any, Callable, Mapping, Protocol
+from typing import Any, Callable, Mapping, Protocol, Tuple
 from urllib.parse import quote
 
 from ansible_collections.multihost.overlay.plugins.module_utils._docker import DockerClient, DockerError
@@ -38,6 +38,8 @@ NAMESPACES = "/run/docker/netns"
 UNITS = ("docker.service", "multihost-overlay-consul.service", "multihost-overlay-boot-repair.service")
 TOKEN = "CONSUL_HTTP_TOKEN" + "="
 MOST_CONTAINERS = 500
+# A line of a journal: how many seconds ago it was written, and its words.
+Line = Tuple[float, str]
 
 
 class Client(Protocol):
@@ -72,13 +74,23 @@ def read_units(reader: Reader) -> dict[str, dict[str, str]]:
     return {unit["Id"]: unit for unit in units if unit.get("Id") and unit.get("LoadState") == "loaded"}
 
 
-def read_journal(reader: Reader, pid: int, minutes: int) -> list[str]:
+def aged(line: str, now: float) -> Line:
+    """How many seconds ago a line was written, and its words."""
+    stamp, _blank, text = line.partition(" ")
+    try:
+        return max(now - float(stamp), 0.0), text
+    except ValueError:
+        return 0.0, line
+
+
+def read_journal(reader: Reader, pid: int, minutes: int) -> list[Line]:
     """The running dockerd's words of the last minutes; its last words where none runs. At most some thousand lines."""
-    base = ["journalctl", "-q", "--no-pager", "-o", "cat"]
-    argv = [*base, "-n", "4000", f"--since=@{int(time.time()) - 60 * minutes}", f"_PID={pid}"]
+    now = time.time()
+    base = ["journalctl", "-q", "--no-pager", "-o", "short-unix"]
+    argv = [*base, "-n", "4000", f"--since=@{int(now) - 60 * minutes}", f"_PID={pid}"]
     if not pid:
         argv = [*base, "-n", "60", "-u", "docker.service"]
-    return (reader.output(argv) or "").splitlines()
+    return [aged(line, now) for line in (reader.output(argv) or "").splitlines()]
 
 
 def container_view(inspected: Mapping[str, Any]) -> dict[str, Any]:
@@ -255,7 +267,7 @@ def examine(
     }
 
 
-def complaints(journal: list[str]) -> list[str]:
+def complaints(journal: list[Line]) -> list[str]:
     """The lines in which dockerd says what it died of."""
-    words = re.compile(r"level=(fatal|error)|^failed to|unable to configure|panic:|is not valid|cannot unmarshal")
-    return [line.strip()[:300] for line in journal if words.search(line)][-3:]
+    words = re.compile(r"level=(fatal|error)|: failed to|unable to configure|panic:|is not valid|cannot unmarshal")
+    return [text.strip()[:300] for _age, text in journal if words.search(text)][-3:]

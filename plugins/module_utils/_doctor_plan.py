@@ -9,7 +9,7 @@ import re
 from typing import Any, Callable, Iterable, Mapping
 
 from ansible_collections.multihost.overlay.plugins.module_utils._doctor_checks import found
-from ansible_collections.multihost.overlay.plugins.module_utils._doctor_host import complaints, options_of
+from ansible_collections.multihost.overlay.plugins.module_utils._doctor_host import Line, complaints, options_of
 from ansible_collections.multihost.overlay.plugins.module_utils._preflight_classic import BRIDGE, TLS_FILES
 from ansible_collections.multihost.overlay.plugins.module_utils._preflight_plan_engine import resolved_advertise
 
@@ -36,17 +36,19 @@ OVERLAY_NAMESPACE = re.compile(r"^\d+-([0-9a-z]{10})$")
 TUNNEL = re.compile(r"^vx-[0-9a-f]{6}-")
 NETWORK_ERROR = re.compile(r"sandbox|endpoint|network|overlay|address", re.IGNORECASE)
 POLICIES = ("always", "unless-stopped", "on-failure")
-# Check id -> (pattern, how many lines of one kind it takes). Under load one of these is seen now and then on sound hosts.
-WORDS: dict[str, tuple[str, int]] = {
-    "journal_name_taken": (r"Node name conflict|[Nn]ames must be unique", 1),
-    "journal_peer_suspect": (r"[Ss]uspect (\S+) has failed", 3),
-    "journal_tcp_only": (r"(?:able to connect to|node) (\S+) .*(?:UDP|other) probes failed|may be misconfigured", 3),
-    "journal_store_kept": (r"modifies an existing datastore client", 1),
-    "journal_session_refused": (r"cannot set or renew session", 3),
-    "journal_file_exists": (r"vxlan interface: file exists", 1),
+# Check id -> (pattern, how many lines it takes, within how many seconds), each peer by itself. Sound engines say some of this too, when
+# a peer is restarted or a container has just begun; what lasts is said again and again.
+WORDS: dict[str, tuple[str, int, float]] = {
+    "journal_name_taken": (r"Name conflict for|Conflicting address for|[Nn]ames must be unique", 1, 60),
+    "journal_tcp_only": (r"able to connect to (\S+) but other probes failed|(\S+) .*but UDP probes failed", 3, 180),
+    "journal_store_kept": (r"modifies an existing datastore client", 1, 86400),
+    "journal_session_refused": (r"cannot set or renew session", 3, 600),
+    "journal_file_exists": (r"vxlan interface: file exists", 1, 600),
 }
 UNRESOLVED = re.compile(r'could not resolve peer \\?"([0-9.]+)')
-UNRESOLVED_TIMES = 3
+UNRESOLVED_TIMES, UNRESOLVED_AGE = 3, 600.0
+FAILED = re.compile(r"serf: (?:EventMemberFailed: |attempting reconnect to )(\S+)")
+JOINED = re.compile(r"serf: EventMember(?:Join|Leave|Reap): (\S+)")
 
 Observed = Mapping[str, Any]
 Findings = Iterable["dict[str, str]"]
@@ -216,19 +218,49 @@ def check_kernel(observed: Observed, _wanted: Observed) -> Findings:
         )
 
 
+def repeated(journal: list[Line], pattern: str, age: float) -> tuple[int, str]:
+    """How often the most frequent of the lines is there, told apart by what the pattern's groups hold, and the last such line."""
+    found: dict[tuple[str, ...], list[str]] = {}
+    for seconds, text in journal:
+        match = re.search(pattern, text) if seconds <= age else None
+        if match:
+            found.setdefault(match.groups(""), []).append(text)
+    most = max(found.values(), key=len, default=[])
+    return len(most), most[-1].strip()[:300] if most else ""
+
+
 def check_journal(observed: Observed, _wanted: Observed) -> Findings:
-    """Words count where they are frequent, and those about a peer where that peer still matters."""
-    journal = observed["journal"]
-    for check_id, (pattern, times) in WORDS.items():
-        lines = [line for line in journal if re.search(pattern, line)]
-        if len(lines) >= times:
-            yield found(check_id, f"dockerd said so {len(lines)} times lately", lines[-1].strip()[:300])
+    """What dockerd says again and again."""
+    for check_id, (pattern, times, age) in WORDS.items():
+        number, line = repeated(observed["journal"], pattern, age)
+        if number >= times:
+            yield found(check_id, f"dockerd said so {number} times lately", line)
     if any(options_of(observed["engine"]).get(name) for name in TLS_FILES):
-        plain = [line for line in journal if "without TLS" in line]
-        if plain:
-            yield found("journal_store_plain", "dockerd speaks to its store without TLS", plain[-1].strip()[:300])
+        number, line = repeated(observed["journal"], "without TLS", 86400)
+        if number:
+            yield found("journal_store_plain", "dockerd speaks to its store without TLS", line)
+
+
+def failed_peers(journal: list[Line]) -> dict[str, str]:
+    """Hostname -> the line, of the peers that this engine took for dead and has not met again."""
+    failed: dict[str, str] = {}
+    for _age, text in journal:
+        gone, back = FAILED.search(text), JOINED.search(text)
+        if gone:
+            failed[gone.group(1)] = text.strip()[:300]
+        elif back:
+            failed.pop(back.group(1), None)
+    return failed
+
+
+def check_peers(observed: Observed, _wanted: Observed) -> Findings:
+    """Peers that this engine does not meet, and containers that it does not find."""
+    for name, line in sorted(failed_peers(observed["journal"]).items()):
+        # The name serves the comparison of hosts: a peer whose engine is down is no riddle.
+        yield dict(found("journal_peer_suspect", f"this engine takes the peer {name} for dead", line), peer=name)
     there = {entry["ipv4"].split("/")[0] for entry in observed["store"].get("endpoints", [])}
-    asked = [match.group(1) for match in map(UNRESOLVED.search, journal) if match]
+    matches = [UNRESOLVED.search(text) for age, text in observed["journal"] if age <= UNRESOLVED_AGE]
+    asked = [match.group(1) for match in matches if match]
     for address in sorted(set(asked) & there, key=ipaddress.IPv4Address):
         if asked.count(address) >= UNRESOLVED_TIMES:
             text = f"the engine did not learn on which host {address} is ({asked.count(address)} times lately)"
@@ -247,4 +279,5 @@ CHECKS_OF_A_HOST: tuple[Check, ...] = (
     check_leftovers,
     check_kernel,
     check_journal,
+    check_peers,
 )

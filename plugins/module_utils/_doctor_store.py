@@ -159,6 +159,8 @@ def read_store(url: str, token: str, ask: Asker) -> dict[str, Any]:
     status, body = ask(f"/v1/kv/{prefix}docker/?recurse", token)
     if status in (401, 403):
         return dict(result, state="denied", error=f"HTTP {status}: {body.decode('utf-8', 'replace')[:200]}")
+    if b"leader" in body and status >= 500:
+        return dict(result, state="leaderless", error=f"HTTP {status}: {body.decode('utf-8', 'replace')[:200]}")
     if status not in (200, 404):
         return dict(result, state="odd", error=f"HTTP {status}: {body.decode('utf-8', 'replace')[:200]}")
     # Consul says 404 for a folder without keys.

@@ -119,6 +119,17 @@ def store_rows(results: Results, facts: Facts) -> Rows:
                 yield STORE, dict(row)
 
 
+def explained(row: Mapping[str, str], facts: Facts, rows: Sequence[Mapping[str, str]]) -> bool:
+    """Whether another finding names the cause of this one: an engine that is down, or two hosts of one name."""
+    if row["id"] == "journal_name_taken":
+        return any(other["id"] == "hostname_duplicate" for other in rows)
+    if row["id"] != "journal_peer_suspect":
+        return False
+    duplicate = any(other["id"] == "hostname_duplicate" for other in rows)
+    well = {fact["hostname"] for fact in facts.values() if fact["engine"]["answers"] and fact["engine"]["advertise"]}
+    return duplicate or row.get("peer") not in well
+
+
 def all_findings(results: Results, addresses: Mapping[str, str], skip_unreachable: bool) -> list[dict[str, str]]:
     """Each host's own findings and those across hosts, errors first, then in the order of the hosts."""
     rows = []
@@ -136,4 +147,4 @@ def all_findings(results: Results, addresses: Mapping[str, str], skip_unreachabl
         *store_rows(results, facts),
     ]
     rows += [dict(row, host=host) for host, row in across]
-    return by_severity(rows, [*results, STORE])
+    return by_severity([row for row in rows if not explained(row, facts, rows)], [*results, STORE])

@@ -125,8 +125,8 @@ def change(path: str, value: Any) -> Callable[[dict[str, Any]], None]:
     return apply
 
 
-def journal(line: str, times: int = 1) -> Callable[[dict[str, Any]], None]:
-    return change("journal", [f'time="x" level=warning msg="{line}"'] * times)
+def journal(*lines: str, times: int = 1, age: float = 1.0) -> Callable[[dict[str, Any]], None]:
+    return change("journal", [(age, f'node1 dockerd[7]: level=warning msg="{line}"') for line in lines] * times)
 
 
 def add(path: str, value: Any) -> Callable[[dict[str, Any]], None]:
@@ -143,8 +143,11 @@ STORED = {"id": "ff" * 32, "name": "old", "network_id": NID, "ipv4": "10.100.1.9
 STOPPED = {"running": False, "status": "exited"}
 STATIC = {"shop": {"id": NID, "endpoint": "", "wanted": "10.100.1.2"}}
 LOST = {"gone": {"id": "bb" * 32, "endpoint": EID, "wanted": ""}}
-SUSPECT = "memberlist: Suspect node2 has failed, no acks received"
-TCP_ONLY = "memberlist: Was able to connect to node2 but other probes failed, network may be misconfigured"
+FAILED = "[INFO] serf: EventMemberFailed: node2 10.88.0.12"
+RECONNECT = "[INFO] serf: attempting reconnect to node2 10.88.0.12:7946"
+JOINED = "[INFO] serf: EventMemberJoin: node2 10.88.0.12"
+TCP_ONLY = "[WARN] memberlist: Was able to connect to node2 but other probes failed, network may be misconfigured"
+CONFLICT = "[WARN] serf: Name conflict for 'node2' both 10.88.0.12:7946 and 10.88.0.13:7946 are claiming"
 
 # What is changed on a sound host, and all that is found then.
 FAULTS: list[tuple[str, list[Callable[[dict[str, Any]], None]]]] = [
@@ -200,11 +203,12 @@ FAULTS: list[tuple[str, list[Callable[[dict[str, Any]], None]]]] = [
     ("forwarding_off", [change("forwarding", "0")]),
     ("docker_rules_gone", [change("rules/nat", [])]),
     ("docker_rules_gone", [change("rules/filter", ["-A FORWARD -j DOCKER-USER"])]),
-    ("journal_name_taken", [journal("serf: Node name conflict detected")]),
-    ("journal_peer_suspect", [journal(SUSPECT, 3)]),
-    ("journal_tcp_only", [journal(TCP_ONLY, 3)]),
+    ("journal_name_taken", [journal(CONFLICT)]),
+    ("journal_peer_suspect", [journal(JOINED, FAILED)]),
+    ("journal_peer_suspect", [journal(RECONNECT)]),
+    ("journal_tcp_only", [journal(TCP_ONLY, times=3)]),
     ("journal_store_kept", [journal("modifies an existing datastore client")]),
-    ("journal_session_refused", [journal("cannot set or renew session", 3)]),
+    ("journal_session_refused", [journal("cannot set or renew session", times=3)]),
     ("journal_file_exists", [journal("error creating vxlan interface: file exists")]),
     (
         "journal_store_plain",
@@ -213,7 +217,7 @@ FAULTS: list[tuple[str, list[Callable[[dict[str, Any]], None]]]] = [
             change("engine/daemon_json/config/cluster-store-opts", {"kv.certfile": "/x"}),
         ],
     ),
-    ("journal_peer_unresolved", [journal('could not resolve peer \\"10.100.1.2\\": timed out', 3)]),
+    ("journal_peer_unresolved", [journal('could not resolve peer \\"10.100.1.2\\": timed out', times=3)]),
     (
         "network_twice",
         [
@@ -252,10 +256,13 @@ def test_a_fault(expected: str, changes: list[Callable[[dict[str, Any]], None]])
 @pytest.mark.parametrize(
     "changes",
     [
-        [journal(SUSPECT, 2)],
-        [journal(TCP_ONLY, 2)],
-        [journal('could not resolve peer \\"10.100.1.2\\": timed out', 2)],
-        [journal('could not resolve peer \\"10.100.1.250\\": timed out', 9)],
+        [journal(FAILED, JOINED)],
+        [journal(CONFLICT, age=61)],
+        [journal(TCP_ONLY, times=2)],
+        [journal(TCP_ONLY, times=3, age=181)],
+        [journal(TCP_ONLY, TCP_ONLY, TCP_ONLY.replace("node2", "node3"))],
+        [journal('could not resolve peer \\"10.100.1.2\\": timed out', times=2)],
+        [journal('could not resolve peer \\"10.100.1.250\\": timed out', times=9)],
         [journal("Initializing discovery without TLS")],
         [change("engine/daemon_json/config/iptables", False), change("rules/nat", [])],
         [add("engine/flags", {"flag": "iptables", "value": "false", "source": "x"}), change("rules/nat", [])],
@@ -288,7 +295,9 @@ def test_an_engine_that_is_down() -> None:
     observed = sound()
     observed["engine"].update(pid=0, answers=False, info={})
     words = ["level=info msg=hello", "unable to configure the Docker daemon with file /etc/docker/daemon.json: no"]
-    observed.update(store={}, containers=[], known={}, namespaces=["1-bbbbbbbbbb"], journal=words)
+    observed.update(
+        store={}, containers=[], known={}, namespaces=["1-bbbbbbbbbb"], journal=[(5.0, word) for word in words]
+    )
     observed["units"]["docker.service"] = {"ActiveState": "failed", "SubState": "failed"}
     (row,) = judge_host(observed, WANTED)
     assert row["id"] == "engine_down"
@@ -452,6 +461,7 @@ def test_a_store_in_a_folder() -> None:
         ({"/v1/status/leader": (200, b'""')}, "leaderless"),
         ({"/v1/status/leader": (500, b"No cluster leader")}, "leaderless"),
         ({"/v1/kv/docker/?recurse": (403, b"denied")}, "denied"),
+        ({"/v1/kv/docker/?recurse": (500, b"No cluster leader")}, "leaderless"),
         ({"/v1/kv/docker/?recurse": (500, b"rpc error")}, "odd"),
         ({"/v1/kv/docker/?recurse": (200, b"<html>")}, "odd"),
     ],
@@ -555,6 +565,21 @@ def test_gossip_is_read(tmp_path: Path) -> None:
     assert _doctor_host.gossip_listeners(reader) == {"tcp": "", "udp": False}
     (tmp_path / "proc/net/udp").write_text("head\n 1: 0B00580A:1F0A 00000000:0000 07 0 0 0 0 0 99\n")
     assert _doctor_host.gossip_listeners(reader)["udp"]
+
+
+def test_the_journal_is_read(tmp_path: Path) -> None:
+    asked: list[list[str]] = []
+
+    def answer(argv: list[str]) -> tuple[int, str, str]:
+        asked.append(argv)
+        return 0, "1000.5 node1 dockerd[7]: hello\n-- odd\n", ""
+
+    (first, second) = _doctor_host.read_journal(Reader(str(tmp_path), answer), 7, 30)
+    assert first[0] > 0
+    assert (first[1], second) == ("node1 dockerd[7]: hello", (0.0, "-- odd"))
+    assert asked[0][-1] == "_PID=7"
+    _doctor_host.read_journal(Reader(str(tmp_path), answer), 0, 30)
+    assert asked[1][-2:] == ["-u", "docker.service"]
 
 
 def test_dockerds_token_is_used(tmp_path: Path) -> None:

@@ -117,3 +117,23 @@ def test_errors_come_first_and_the_store_last() -> None:
         (STORE, "network_twice"),
         ("a", "restart_pending"),
     ]
+
+
+def test_what_has_a_cause_is_not_said_twice() -> None:
+    suspect = {
+        "id": "journal_peer_suspect",
+        "level": "warning",
+        "message": "m",
+        "evidence": "e",
+        "fix": "f",
+        "peer": "node3",
+    }
+    taken = {"id": "journal_name_taken", "level": "error", "message": "m", "evidence": "e", "fix": "f"}
+    first = dict(result(1), findings=[suspect])
+    assert pairs(first, result(2), result(3)) == [("a", "journal_peer_suspect")]
+    assert pairs(first, result(2), result(3, engine={"answers": False, "store": "", "advertise": ""})) == []
+    assert pairs(first, result(2), {"unreachable": True}) == [("c", "host_unreachable")]
+    named = dict(result(1), findings=[taken])
+    assert pairs(named, result(2), result(3)) == [("a", "journal_name_taken")]
+    rows = pairs(named, result(2, hostname="node3"), result(3))
+    assert rows == [("b", "hostname_duplicate"), ("c", "hostname_duplicate")]
