@@ -120,13 +120,15 @@ def store_rows(results: Results, facts: Facts) -> Rows:
 
 
 def explained(row: Mapping[str, str], facts: Facts, rows: Sequence[Mapping[str, str]]) -> bool:
-    """Whether another finding names the cause of this one: an engine that is down, or two hosts of one name."""
+    """Whether another finding names the cause of this one: an engine that is down or elsewhere, or two hosts of one name."""
     if row["id"] == "journal_name_taken":
         return any(other["id"] == "hostname_duplicate" for other in rows)
     if row["id"] != "journal_peer_suspect":
         return False
     duplicate = any(other["id"] == "hostname_duplicate" for other in rows)
-    well = {fact["hostname"] for fact in facts.values() if fact["engine"]["answers"] and fact["engine"]["advertise"]}
+    engines = {fact["hostname"]: fact["engine"] for fact in facts.values() if fact["engine"]["answers"]}
+    usual = usual_store(facts)
+    well = {name for name, engine in engines.items() if engine["advertise"] and engine["store"] == usual}
     return duplicate or row.get("peer") not in well
 
 

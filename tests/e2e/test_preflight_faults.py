@@ -142,7 +142,7 @@ FAULTS: dict[str, Fault] = {
     "no Python": Fault("python_missing", "mv /usr/bin/python3 /usr/bin/python3.away", "mv /usr/bin/python3.away /usr/bin/python3"),
     "podman's socket": Fault(
         "engine_is_podman",
-        "systemctl stop docker.socket docker.service; ln -s /run/podman/podman.sock /run/docker.sock",
+        "systemctl stop docker.socket docker.service; rm -f /run/docker.sock; ln -s /run/podman/podman.sock /run/docker.sock",
         "rm /run/docker.sock; systemctl start docker.socket docker.service",
     ),
     "a swarm": Fault(

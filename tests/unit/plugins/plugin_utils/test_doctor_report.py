@@ -132,6 +132,7 @@ def test_what_has_a_cause_is_not_said_twice() -> None:
     first = dict(result(1), findings=[suspect])
     assert pairs(first, result(2), result(3)) == [("a", "journal_peer_suspect")]
     assert pairs(first, result(2), result(3, engine={"answers": False, "store": "", "advertise": ""})) == []
+    assert pairs(first, result(2), result(3, engine={"store": "consul://x:1"})) == [("c", "store_differs")]
     assert pairs(first, result(2), {"unreachable": True}) == [("c", "host_unreachable")]
     named = dict(result(1), findings=[taken])
     assert pairs(named, result(2), result(3)) == [("a", "journal_name_taken")]
