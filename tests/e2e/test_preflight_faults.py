@@ -40,10 +40,11 @@ DROP_IN = "/etc/systemd/system/docker.service.d/theirs.conf"
 INSTALL = """export DEBIAN_FRONTEND=noninteractive
 apt-get -q update && apt-get install -q -y --no-install-recommends docker.io
 """
-# What a run could leave beside the state that all suites compare: files anywhere, rules, addresses, modules, programs.
+# What a run could leave beside the state that all suites compare: files anywhere, rules, addresses, modules, programs. Ansible unpacks
+# a module in /tmp while it runs: the time of that folder changes, and nothing may be left in it.
 LOOK = r"""
 find / -xdev \( -path /proc -o -path /sys -o -path /run -o -path /dev -o -path /var/log -o -path /var/cache \) -prune -o \
-    -newer /marker -not -path / -print | sort
+    -newer /marker -not -path / -not -path /tmp -print | sort
 ip -o addr show | sed 's/valid_lft.*//'; ip route show table all; ip -o link | wc -l
 iptables -S 2>/dev/null; iptables -t nat -S 2>/dev/null; nft list ruleset 2>/dev/null
 ls /sys/module; ls /run /run/docker /run/multihost-overlay 2>/dev/null
