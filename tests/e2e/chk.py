@@ -60,6 +60,8 @@ def host_variables(name: str, **values: Any) -> Change:
 def check(verb: str, report: Path, **options: Any) -> Run:
     """Run preflight or doctor; it only reports, so that a test can look at everything."""
     extra = {"overlay_report_dir": str(report), f"overlay_{verb}_fail_on": "never", **options.pop("extra_vars", {})}
+    # What single hosts are blamed for is looked at here; the paths between them have a suite of their own.
+    extra.setdefault("overlay_preflight_probe", False)
     options.setdefault("inventory", INVENTORY)
     return run_playbook(PLAYBOOKS[verb], extra_vars=extra, **options)
 
