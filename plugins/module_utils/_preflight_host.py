@@ -13,6 +13,7 @@ from ansible_collections.multihost.overlay.plugins.module_utils._preflight_engin
     read_engine,
     short_timeout_client,
 )
+from ansible_collections.multihost.overlay.plugins.module_utils._preflight_kernel import read_kernel
 from ansible_collections.multihost.overlay.plugins.module_utils._preflight_plan_engine import swarm_active
 from ansible_collections.multihost.overlay.plugins.module_utils._preflight_reader import (
     Reader,
@@ -79,6 +80,7 @@ def read_host(
         ("sysctl_settings", lambda: read_sysctl_settings(reader), []),
         ("kernel_modules", lambda: read_modules(reader, observed["kernel"]), {}),
         ("packages", lambda: read_packages(reader), {}),
+        ("kernel_net", lambda: read_kernel(reader, observed, wanted), {}),
         ("listeners", lambda: read_listeners(reader, ports), []),
         ("manifest", lambda: read_manifest(reader), {"roles": []}),
         ("engine", lambda: read_engine(reader, make_client), NO_ENGINE),

@@ -23,6 +23,10 @@ from ansible_collections.multihost.overlay.plugins.module_utils._preflight_plan_
     check_swarm,
     check_twice,
 )
+from ansible_collections.multihost.overlay.plugins.module_utils._preflight_plan_kernel import (
+    KERNEL_DOCKER_CHECKS,
+    KERNEL_HOST_CHECKS,
+)
 from ansible_collections.multihost.overlay.plugins.module_utils._preflight_plan_store import (
     check_container_store,
     check_proxy,
@@ -289,11 +293,12 @@ def check_ports(observed: Observed, wanted: Observed) -> Findings:
 
 
 # Those of any host, and those that only a host in the overlay must pass: one of the store alone may have any engine.
-HOST_CHECKS: tuple[Check, ...] = (check_base, check_address, check_interface, check_ports)
+HOST_CHECKS: tuple[Check, ...] = (check_base, check_address, check_interface, check_ports, *KERNEL_HOST_CHECKS)
 DOCKER_HOST_CHECKS: tuple[Check, ...] = (
     check_kernel,
     check_modules,
     check_forwarding,
+    *KERNEL_DOCKER_CHECKS,
     check_subnets,
     check_state,
     check_installed,

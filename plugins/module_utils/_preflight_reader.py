@@ -8,6 +8,7 @@ programs are injected, so that a test can lay out a host in a folder.
 
 from __future__ import annotations
 
+import fnmatch
 import os
 import re
 import subprocess
@@ -52,6 +53,7 @@ PACKAGES = (
     "firewalld",
     "ufw",
 )
+FORWARDING = ("net.ipv4.ip_forward", "net.ipv4.conf.all.forwarding")
 SYSCTL_DIRS = ("/etc/sysctl.d", "/run/sysctl.d", "/usr/local/lib/sysctl.d", "/usr/lib/sysctl.d", "/lib/sysctl.d")
 
 
@@ -259,7 +261,8 @@ def read_sysctl_settings(reader: Reader) -> list[dict[str, str]]:
             if (
                 equals
                 and not raw.strip().startswith(("#", ";"))
-                and key in ("net.ipv4.ip_forward", "net.ipv4.conf.all.forwarding")
+                # systemd-sysctl, and newer procps, take patterns such as net.ipv4.conf.*.forwarding.
+                and any(fnmatch.fnmatchcase(name, key) for name in FORWARDING)
             ):
                 found.append({"file": path, "line": str(number), "key": key, "value": value.strip()})
     return found

@@ -73,6 +73,20 @@ options:
     type: str
     choices: [auto, distribution, docker_ce, archive]
     default: auto
+  hosts:
+    description: How many hosts the cluster has.
+    type: int
+    default: 0
+  firewall:
+    description: What is done about the cluster's ports, as C(overlay_host_firewall). With V(report) it is said which are open.
+    type: str
+    choices: [manage, report, "off"]
+    default: manage
+  ports:
+    description: The cluster's ports on this host, each as C(NUMBER/tcp) or C(NUMBER/udp). Used with O(firewall=report).
+    type: list
+    elements: str
+    default: []
   kernel_minimum:
     description: An older kernel is an error.
     type: str
@@ -181,6 +195,9 @@ ARGUMENTS = {
     "daemon_config": {"type": "dict", "default": {}},
     "docker_host": {"type": "bool", "default": True},
     "docker_install": {"type": "str", "choices": ["auto", "distribution", "docker_ce", "archive"], "default": "auto"},
+    "hosts": {"type": "int", "default": 0},
+    "firewall": {"type": "str", "choices": ["manage", "report", "off"], "default": "manage"},
+    "ports": {"type": "list", "elements": "str", "default": []},
     "kernel_minimum": {"type": "str", "default": "3.10"},
     "kernel_recommended": {"type": "str", "default": "3.18"},
 }

@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from ansible_collections.multihost.overlay.plugins.module_utils._network import KEYS
+from ansible_collections.multihost.overlay.plugins.plugin_utils._inventory_firewall import check_firewall
 
 IMPLEMENTED = {
     "overlay_mode": ["classic"],
@@ -311,4 +312,5 @@ def validate(
     cluster["managed"] = cluster["overlay_consul_manage"]
     addresses, address_errors = addresses_of(members, hostvars, resolver)
     errors += check_choices(cluster) + check_groups(groups, cluster) + check_external_store(cluster) + address_errors
+    errors += check_firewall(members, hostvars)
     return addresses, errors + check_networks(cluster["overlay_networks"], addresses)
