@@ -117,7 +117,7 @@ def listening_ports(text: str, protocol: str, state: str) -> set[str]:
 
 def read_open(reader: Reader, wanted: Mapping[str, Any]) -> dict[str, Any]:
     """Which of the cluster's ports something listens on, and whether our table is loaded; asked for in a report only."""
-    if wanted["firewall"] != "report":
+    if wanted.get("firewall") != "report":
         return {"loaded": False, "open": []}
     found: set[str] = set()
     for protocol, state in (("tcp", LISTEN), ("udp", UNCONNECTED)):
@@ -136,7 +136,7 @@ def read_kernel(reader: Reader, observed: Mapping[str, Any], wanted: Mapping[str
     """Everything of this file."""
     threshold = reader.line("/proc/sys/net/ipv4/neigh/default/gc_thresh3")
     status, saved, _err = reader.run(["iptables-nft-save"])
-    interface = interface_of(observed, wanted["address"])
+    interface = interface_of(observed, wanted.get("address", ""))
     return {
         "legacy": read_legacy(reader),
         "nft": parse_save(saved) if status == 0 else dict(NOTHING),

@@ -19,7 +19,7 @@ OTHERS = 64
 
 
 def check_bridge_filter(observed: Observed, _wanted: Observed) -> Findings:
-    if observed["kernel_modules"].get("br_netfilter") == "missing":
+    if observed.get("kernel_modules", {}).get("br_netfilter") == "missing":
         yield found(
             "br_netfilter_missing",
             "the kernel has no br_netfilter",
@@ -28,7 +28,7 @@ def check_bridge_filter(observed: Observed, _wanted: Observed) -> Findings:
 
 
 def check_rp_filter(observed: Observed, wanted: Observed) -> Findings:
-    kernel = observed["kernel_net"]
+    kernel = observed.get("kernel_net", {})
     if wanted["mode"] in ROUTING and kernel.get("rp_filter") == 1:
         where = kernel["interface"] or "all"
         yield found(
@@ -40,7 +40,7 @@ def check_rp_filter(observed: Observed, wanted: Observed) -> Findings:
 
 def check_forward(observed: Observed, _wanted: Observed) -> Findings:
     """A policy to drop is normal where Docker runs: its own rules let containers through."""
-    kernel = observed["kernel_net"]
+    kernel = observed.get("kernel_net", {})
     for name in kernel.get("walls", []):
         yield found(
             "forward_drop",
@@ -58,7 +58,7 @@ def check_forward(observed: Observed, _wanted: Observed) -> Findings:
 
 
 def check_flavours(observed: Observed, _wanted: Observed) -> Findings:
-    kernel = observed["kernel_net"]
+    kernel = observed.get("kernel_net", {})
     counts = {flavour: kernel.get(flavour, {}).get("rules", 0) for flavour in FLAVOURS}
     if all(counts.values()):
         yield found(
@@ -69,17 +69,17 @@ def check_flavours(observed: Observed, _wanted: Observed) -> Findings:
 
 
 def check_neighbours(observed: Observed, wanted: Observed) -> Findings:
-    limit = observed["kernel_net"].get("gc_thresh3")
-    if limit is not None and wanted["hosts"] and limit < wanted["hosts"] + OTHERS:
+    limit, hosts = observed.get("kernel_net", {}).get("gc_thresh3"), wanted.get("hosts", 0)
+    if limit is not None and hosts and limit < hosts + OTHERS:
         yield found(
             "neighbour_table_small",
-            f"the neighbour table holds {limit} entries, too few for a cluster of {wanted['hosts']} hosts",
+            f"the neighbour table holds {limit} entries, too few for a cluster of {hosts} hosts",
             f"net.ipv4.neigh.default.gc_thresh3 = {limit}",
         )
 
 
 def check_managers(observed: Observed, wanted: Observed) -> Findings:
-    kernel = observed["kernel_net"]
+    kernel = observed.get("kernel_net", {})
     if kernel.get("managed"):
         yield found("networkmanager_manages", "NetworkManager manages Docker's interfaces", kernel["managed"])
     if wanted["mode"] == "flannel" and kernel.get("mac_policy"):
@@ -92,9 +92,9 @@ def check_managers(observed: Observed, wanted: Observed) -> Findings:
 
 def check_firewall(observed: Observed, wanted: Observed) -> Findings:
     """What overlay_host_firewall: report has to say; in the other modes nothing."""
-    if wanted["firewall"] != "report" or not wanted["ports"]:
+    if wanted.get("firewall") != "report" or not wanted["ports"]:
         return
-    state = observed["kernel_net"].get("firewall", {"loaded": False, "open": []})
+    state = observed.get("kernel_net", {}).get("firewall", {"loaded": False, "open": []})
     yield found(
         "firewall_would_close",
         "these ports would be closed to all but the cluster's hosts: " + ", ".join(wanted["ports"]),

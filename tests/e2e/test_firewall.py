@@ -1,0 +1,164 @@
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Who is not of the cluster reaches none of its ports, whatever befalls the host's other rules; peers reach what they need."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.cluster import Cluster
+from tests.e2e.support import run_playbook
+from tests.e2e.walls import (
+    INVENTORY,
+    IPV4,
+    IPV6,
+    LAB,
+    MEMBERS,
+    STRANGER,
+    closed_to_the_stranger,
+    every,
+    inventory,
+    loaded,
+    open_to_peers,
+    role,
+    scan,
+    site,
+    verify,
+    wait_until_joined,
+    without,
+)
+
+pytestmark = pytest.mark.lab
+
+# For who works on this suite: with it the hosts stay, and the next run takes them as they are.
+KEEP = "OVERLAY_KEEP_FW"
+BUDGET = 25
+
+
+@pytest.fixture(scope="module")
+def walled(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    """Two engines, a store, and a stranger that belongs to no group of the cluster."""
+    keep = bool(os.environ.get(KEEP))
+    if not keep:
+        run_playbook("playbooks/lab_down.yml", inventory=INVENTORY)
+    run_playbook("playbooks/lab_up.yml", inventory=INVENTORY)
+    site(tmp_path_factory.mktemp("site"))
+    yield Cluster(LAB, [*MEMBERS, STRANGER])
+    if not keep:
+        run_playbook("playbooks/lab_down.yml", inventory=INVENTORY)
+
+
+def test_ports_are_closed_to_strangers_and_open_to_peers(walled: Cluster) -> None:
+    closed_to_the_stranger(walled)
+    open_to_peers(walled)
+
+
+def test_a_second_run(walled: Cluster, tmp_path: Path) -> None:
+    run = site(tmp_path)
+    assert (run.changed, run.changes) == ({}, {})
+    assert max(run.remote.values()) <= BUDGET, run.modules
+    findings = json.loads((tmp_path / "preflight.json").read_text())["findings"]
+    assert [row for row in findings if row["level"] != "info"] == []
+
+
+def test_flushes_of_others(walled: Cluster, tmp_path: Path) -> None:
+    """iptables' rules, and all that nftables.service does to tables."""
+    walled.run("node1", "iptables", "-F", "INPUT")
+    walled.run("node2", "iptables", "-F")
+    for what in ("start", "restart", "reload", "stop"):
+        walled.run("node3", "systemctl", what, "nftables.service")
+        assert loaded(walled, "node3"), f"after systemctl {what} nftables"
+    closed_to_the_stranger(walled)
+    open_to_peers(walled)
+    # The rules that -F took away are Docker's own.
+    walled.run("node2", "systemctl", "restart", "docker.service")
+    wait_until_joined(walled, "node2")
+    walled.run("node1", "systemctl", "restart", "nftables.service")
+    closed_to_the_stranger(walled, "node1")
+    verify(tmp_path)
+    walled.run("node1", "systemctl", "restart", "docker.service")
+    wait_until_joined(walled, "node1")
+
+
+def test_what_was_edited_by_hand_is_mended(walled: Cluster, tmp_path: Path) -> None:
+    """The loaded table counts, and not only its file."""
+    walled.run("node1", "nft", "flush", "chain", "inet", "multihost_overlay", "input")
+    walled.run("node2", "nft", "add", "element", "inet", "multihost_overlay", "peers", "{", IPV4[STRANGER], "}")
+    walled.run("node3", "nft", "delete", "table", "inet", "multihost_overlay")
+    assert scan(walled, STRANGER, "node1")[0] == every("node1", 4) | every("node1", 6)
+    dry = role(tmp_path, arguments=["--check", "--diff"])
+    assert set(dry.changed) == set(MEMBERS)
+    assert f"-\t\telements = {{ {IPV4['node1']}" in dry.output or f"{IPV4[STRANGER]}" in dry.output
+    assert not loaded(walled, "node3")
+    assert set(role(tmp_path).changed) == set(MEMBERS)
+    closed_to_the_stranger(walled)
+    assert role(tmp_path).changed == {}
+
+
+def test_the_operator_lets_others_in(walled: Cluster, tmp_path: Path) -> None:
+    listed = {"overlay_host_firewall_allow": [f"{IPV4[STRANGER]}/32", f"{IPV6[STRANGER]}/128"]}
+    role(tmp_path, extra_vars=listed)
+    assert scan(walled, STRANGER, "node1")[0] == every("node1", 4) | every("node1", 6)
+    role(tmp_path)
+    closed_to_the_stranger(walled, "node1")
+
+
+def test_a_peer_that_leaves_and_joins(walled: Cluster, tmp_path: Path) -> None:
+    """The inventory decides; its conversations that are under way end too."""
+    site(tmp_path, inventory=inventory(tmp_path, without("node2")))
+    assert scan(walled, "node2", "node1")[0] == set()
+    assert scan(walled, "node2", "node3")[0] == set()
+    open_to_peers(walled, ("node3", "node1"))
+    role(tmp_path)
+    open_to_peers(walled, ("node2", "node1"))
+
+
+def test_what_is_refused(walled: Cluster, tmp_path: Path) -> None:
+    """Before any host is changed."""
+    run = role(tmp_path, extra_vars={"overlay_host_firewall_allow": ["10.88.70.300", "10.0.0.1/8"]}, succeeds=False)
+    assert "'10.88.70.300' is neither" in run.messages
+    assert "'10.0.0.1/8' is neither" in run.messages
+    assert run.remote == {}
+    closing = {"overlay_consul_config": {"ports": {"server": 22}}}
+    run = site(tmp_path, extra_vars=closing, succeeds=False)
+    assert "node3: SSH is reached on port 22, which is one of the cluster's ports" in run.messages
+    assert run.changed == {}
+
+
+def test_a_reboot(walled: Cluster, tmp_path: Path) -> None:
+    walled.labctl("reboot", "node1")
+    wait_until_joined(walled, "node1")
+    closed_to_the_stranger(walled, "node1")
+    open_to_peers(walled, ("node2", "node1"))
+    # The table was there before the engine was.
+    order = ["systemctl", "show", "-p", "ActiveEnterTimestampMonotonic", "--value"]
+    ours, engine = (int(walled.out("node1", *order, unit)) for unit in ("multihost-overlay-firewall", "docker"))
+    assert 0 < ours < engine
+    verify(tmp_path)
+
+
+def test_off_opens_and_report_tells(walled: Cluster, tmp_path: Path) -> None:
+    """And so the other tests are seen to see: without the firewall the stranger does get through."""
+    role(tmp_path, extra_vars={"overlay_host_firewall": False})
+    assert not any(loaded(walled, host) for host in MEMBERS)
+    found, answered = scan(walled, STRANGER, "node1")
+    assert found == every("node1", 4) | every("node1", 6)
+    assert answered == {7946, 8301}
+    unit = walled.out("node1", "systemctl", "show", "-p", "LoadState", "--value", "multihost-overlay-firewall.service")
+    assert unit == "not-found"
+    reports = {"overlay_host_firewall": "report", "overlay_report_dir": str(tmp_path)}
+    run = run_playbook("playbooks/preflight.yml", inventory=INVENTORY, extra_vars=reports)
+    assert run.changed == {}
+    findings = json.loads((tmp_path / "preflight.json").read_text())["findings"]
+    told = {(row["host"], row["id"]): row["message"] for row in findings}
+    assert set(told) == {(host, f"firewall_{what}") for host in MEMBERS for what in ("would_close", "ports_open")}
+    assert told[("node1", "firewall_ports_open")].endswith("7946/tcp, 7946/udp, 4789/udp, 8301/tcp, 8301/udp")
+    assert told[("node3", "firewall_ports_open")].endswith("8301/tcp, 8300/tcp, 8301/udp")
+    assert role(tmp_path, extra_vars={"overlay_host_firewall": "report"}).changed == {}
+    role(tmp_path)
+    closed_to_the_stranger(walled)
