@@ -142,6 +142,7 @@ def observe(run: Runner, manifest: Manifest, params: dict[str, Any], firewall: F
         "expected": expected(run, wanted[RULES_FILE]) if nft and wanted else None,
         "recorded": recorded,
         "firewalld": read_firewalld(run, params["zone"], params["address"], recorded) if firewalld else None,
+        "ufw6": "IPV6=yes" in (read_file("/etc/default/ufw") or "").splitlines(),
         "ufw": ufw_ours(run(["ufw", "show", "added"])[1]) if ufw else None,
     }
 
@@ -155,7 +156,7 @@ def manager_steps(observed: dict[str, Any], firewall: Firewall | None) -> list[l
             wanted = rich_rules(firewall) if firewall and zone == firewalld["zone"] else []
             steps += firewalld_steps(zone, permanent, wanted, found, observed["recorded"].get(zone, []))
     if observed["ufw"] is not None:
-        steps += ufw_steps(ufw_rules(firewall) if firewall else [], observed["ufw"])
+        steps += ufw_steps(ufw_rules(firewall, observed["ufw6"]) if firewall else [], observed["ufw"])
     return steps
 
 

@@ -38,10 +38,12 @@ def rich_rules(firewall: Firewall) -> list[str]:
     ]
 
 
-def ufw_rules(firewall: Firewall) -> list[str]:
-    """As ``ufw show added`` prints them, without the program's name and our comment."""
+def ufw_rules(firewall: Firewall, six: bool = True) -> list[str]:
+    """As ``ufw show added`` prints them, without the program's name and our comment; it may be told to leave IPv6 alone."""
     found = []
     for source in sources(firewall):
+        if ":" in source and not six:
+            continue
         for protocol, ports in (("tcp", firewall.tcp), ("udp", firewall.udp)):
             for start in range(0, len(ports), UFW_PORTS):
                 listed = ",".join(map(str, ports[start : start + UFW_PORTS]))

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.cluster import Cluster
+from tests.cluster import Cluster, wait_for
 from tests.e2e.support import run_playbook
 from tests.e2e.walls import (
     INVENTORY,
@@ -162,3 +162,78 @@ def test_off_opens_and_report_tells(walled: Cluster, tmp_path: Path) -> None:
     assert role(tmp_path, extra_vars={"overlay_host_firewall": "report"}).changed == {}
     role(tmp_path)
     closed_to_the_stranger(walled)
+
+
+def install(cluster: Cluster, host: str, package: str) -> None:
+    """A manager that the host's people have chosen."""
+    command = (
+        f"apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends {package}"
+    )
+    cluster.run(host, "sh", "-c", command, timeout=240)
+
+
+def docker_has_its_chains(cluster: Cluster, host: str) -> bool:
+    """Its own, without which containers reach nothing outside."""
+    forward, nat = cluster.out(host, "iptables", "-S", "FORWARD"), cluster.out(host, "iptables", "-t", "nat", "-S")
+    return "DOCKER-USER" in forward and "MASQUERADE" in nat
+
+
+def lives_beside(cluster: Cluster, folder: Path, host: str, peer: str, reload: list[str]) -> None:
+    """Peers get through the manager, strangers do not, and both hold after its reload; nothing is done twice."""
+    assert host in role(folder).changed
+    assert role(folder).changed == {}
+    for _again in range(2):
+        open_to_peers(cluster, (peer, host), ("node3", host))
+        closed_to_the_stranger(cluster, host)
+        cluster.run(host, *reload)
+        wait_for("Docker's chains", lambda: docker_has_its_chains(cluster, host), 30)
+    verify(folder)
+    assert role(folder).changed == {}
+
+
+@pytest.fixture
+def firewalld(walled: Cluster) -> Iterator[str]:
+    host = "node1"
+    install(walled, host, "firewalld")
+    walled.run(host, "firewall-cmd", "--permanent", "--add-rich-rule", THEIRS)
+    yield host
+    walled.run(host, "apt-get", "purge", "-y", "-qq", "firewalld", timeout=240)
+    walled.run(host, "systemctl", "restart", "docker.service")
+    wait_until_joined(walled, host)
+
+
+THEIRS = 'rule family="ipv4" source address="10.88.70.12" port port="7946" protocol="tcp" accept'
+
+
+@pytest.mark.long
+def test_firewalld(walled: Cluster, firewalld: str, tmp_path: Path) -> None:
+    lives_beside(walled, tmp_path, firewalld, "node2", ["firewall-cmd", "--reload"])
+    role(tmp_path, extra_vars={"overlay_host_firewall": False})
+    left = walled.out(firewalld, "firewall-cmd", "--permanent", "--list-rich-rules")
+    assert left == THEIRS
+    # The one that was theirs was added to what runs by their own reload.
+    assert walled.out(firewalld, "firewall-cmd", "--list-rich-rules") == THEIRS
+    assert scan(walled, "node3", firewalld)[0] == set(), "firewalld itself closes what it was not told to open"
+    role(tmp_path)
+
+
+@pytest.fixture
+def ufw(walled: Cluster) -> Iterator[str]:
+    host = "node2"
+    install(walled, host, "ufw")
+    walled.run(host, "ufw", "allow", "22/tcp")
+    walled.run(host, "ufw", "--force", "enable")
+    yield host
+    walled.run(host, "ufw", "--force", "disable")
+    walled.run(host, "apt-get", "purge", "-y", "-qq", "ufw", timeout=240)
+    walled.run(host, "iptables", "-P", "INPUT", "ACCEPT")
+    walled.run(host, "systemctl", "restart", "docker.service")
+    wait_until_joined(walled, host)
+
+
+@pytest.mark.long
+def test_ufw(walled: Cluster, ufw: str, tmp_path: Path) -> None:
+    lives_beside(walled, tmp_path, ufw, "node1", ["ufw", "reload"])
+    role(tmp_path, extra_vars={"overlay_host_firewall": False})
+    assert walled.out(ufw, "ufw", "show", "added").splitlines()[1:] == ["ufw allow 22/tcp"]
+    role(tmp_path)

@@ -45,6 +45,7 @@ def observed(**changes: Any) -> dict[str, Any]:
         "recorded": {},
         "firewalld": None,
         "ufw": None,
+        "ufw6": True,
     }
     return {**found, **changes}
 

@@ -135,6 +135,12 @@ def test_ufw_rules_take_at_most_fifteen_ports() -> None:
     ]
 
 
+def test_ufw_without_ipv6_gets_no_rules_for_it() -> None:
+    both = firewall(["2001:db8::1"])
+    assert any("2001:db8::1" in rule for rule in ufw_rules(both))
+    assert not any("2001:db8::1" in rule for rule in ufw_rules(both, six=False))
+
+
 def test_ufw_rules_of_ours_carry_our_comment() -> None:
     shown = """Added user rules (see 'ufw status' for running firewall):
 ufw allow 22/tcp
