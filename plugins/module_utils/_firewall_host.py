@@ -199,6 +199,22 @@ def must(run: Runner, argv: list[str], stdin: str = "", cure: str = "") -> None:
         raise FirewallError(f"`{' '.join(argv)}` failed: {said}" + (f" {cure}" if cure else ""))
 
 
+def strangers(firewall: Firewall) -> list[str]:
+    """The call that ends connections of strangers to our ports which were made before they were closed.
+
+    The kernel may have met such a connection in the middle, by a packet of ours, and then takes what comes in for the answer.
+    """
+    ports = " or ".join(f"sport = :{port}" for port in firewall.tcp)
+    friends = ["127.0.0.0/8", "[::1]", *firewall.peers, *firewall.allow4, *(bracketed(net) for net in firewall.allow6)]
+    return ["ss", "-K", "-H", "-t", "-n", f"( {ports} ) and not ( {' or '.join(f'dst {name}' for name in friends)} )"]
+
+
+def bracketed(network: str) -> str:
+    """An IPv6 network as ss takes it."""
+    address, slash, length = network.partition("/")
+    return f"[{address}]{slash}{length}"
+
+
 def put_files(run: Runner, manifest: Manifest, planned: dict[str, Any]) -> None:
     """Write and remove the files; systemd is told of units."""
     for path, text in planned["write"].items():
@@ -220,7 +236,9 @@ def restore(manifest: Manifest, path: str) -> None:
         write_atomic(path, content.encode(), 0o644)
 
 
-def apply(run: Runner, manifest: Manifest, planned: dict[str, Any], record: dict[str, list[str]]) -> None:
+def apply(
+    run: Runner, manifest: Manifest, planned: dict[str, Any], record: dict[str, list[str]], firewall: Firewall | None
+) -> None:
     """Nothing is changed before nft has accepted the rules; the manifest knows of everything before it is there."""
     rules = planned["write"].get(RULES_FILE)
     if rules:
@@ -238,6 +256,9 @@ def apply(run: Runner, manifest: Manifest, planned: dict[str, Any], record: dict
     put_files(run, manifest, planned)
     if planned["load"]:
         must(run, ["nft", "-f", RULES_FILE])
+        if firewall and firewall.tcp:
+            # As well as the kernel can: one without INET_DIAG_DESTROY ends none.
+            run(strangers(firewall))
     # The unit's own stop has deleted it already, unless somebody else had loaded it.
     if planned["delete"] and listing(run) is not None:
         must(run, ["nft", "delete", "table", "inet", TABLE])

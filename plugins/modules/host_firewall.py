@@ -165,7 +165,7 @@ def run(module: AnsibleModule) -> dict[str, Any]:
     planned = plan(observed, firewall)
     steps = told(planned)
     if steps and not module.check_mode:
-        apply(run_program, manifest, planned, rules_to_record(observed, firewall))
+        apply(run_program, manifest, planned, rules_to_record(observed, firewall), firewall)
     managers = [name for name in ("firewalld", "ufw") if observed[name] is not None]
     return {"changed": bool(steps), "steps": steps, "managers": managers, "diff": differences(observed, planned)}
 

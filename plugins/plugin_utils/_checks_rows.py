@@ -355,7 +355,7 @@ ROWS: tuple[Row, ...] = (
     Row(
         "no buffer space, with more than a thousand peers",
         "the neighbour table is full",
-        role("overlay_host", "sizes gc_thresh for the number of peers"),
+        pre("neighbour_table_small"),
         "ln#1522",
     ),
     Row("containers do not start for want of an address", "a subnet that is too small", doc("subnet_full"), "m#34446"),
@@ -388,7 +388,7 @@ ROWS: tuple[Row, ...] = (
     Row(
         "routed traffic is dropped",
         "the policy of FORWARD is DROP",
-        role("overlay_host", "accepts what the overlay forwards") + later("routed"),
+        pre("forward_drop", "forward_policy_drop") + later("routed"),
         "m#28257, fl#872",
     ),
     Row(
@@ -406,7 +406,7 @@ ROWS: tuple[Row, ...] = (
     Row(
         "rules have no effect",
         "iptables of both kinds, legacy and nft, in use at once",
-        role("overlay_host", "finds the mix and takes the kind that Docker uses"),
+        pre("iptables_mixed"),
         "m#46636",
     ),
     Row("Swarm refuses the engine's nftables backend", "not made for it yet", later("swarm"), "m#49638"),
@@ -419,19 +419,19 @@ ROWS: tuple[Row, ...] = (
     Row(
         "routed modes are dead",
         "source and destination checks, strict rp_filter, no common layer 2",
-        role("overlay_host", "rp_filter") + later("routed"),
+        pre("rp_filter_strict") + later("routed"),
         "design",
     ),
     Row(
         "the tunnel's MAC changes",
         "MACAddressPolicy of systemd 242 and newer",
-        role("overlay_host", "MACAddressPolicy=none for Docker's interfaces"),
+        pre("mac_policy_persistent"),
         "fl#1155",
     ),
     Row(
         "containers' interfaces lose their link",
         "NetworkManager manages them",
-        role("overlay_host", "declares them unmanaged"),
+        pre("networkmanager_manages"),
         "design",
     ),
     # -- Swarm
@@ -491,6 +491,7 @@ ROWS: tuple[Row, ...] = (
         pre("engine_api_open")
         + role("overlay_consul", "the HTTP API listens on the loopback address")
         + role("overlay_host", "closes the ports to all but peers")
+        + pre("firewall_ports_open", "firewall_would_close")
         + doc("store_unprotected"),
         "Docker's manual",
     ),

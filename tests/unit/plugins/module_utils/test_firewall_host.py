@@ -136,18 +136,19 @@ def manifest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Manifest:
 def test_rules_are_checked_before_anything_is_written(manifest: Manifest) -> None:
     run = Programs(nft=1)
     with pytest.raises(host.FirewallError, match="its own words Nothing was changed"):
-        host.apply(run, manifest, host.plan(bare(), WANTED), {})
+        host.apply(run, manifest, host.plan(bare(), WANTED), {}, WANTED)
     assert run.calls == ["nft -c -f /dev/stdin"]
     assert not manifest.owns_file(RULES_FILE)
 
 
 def test_order_on_a_bare_host(manifest: Manifest) -> None:
     run = Programs()
-    host.apply(run, manifest, host.plan(bare(), WANTED), {})
+    host.apply(run, manifest, host.plan(bare(), WANTED), {}, WANTED)
     assert run.calls == [
         "nft -c -f /dev/stdin",
         "systemctl daemon-reload",
         f"nft -f {RULES_FILE}",
+        " ".join(host.strangers(WANTED)),
         f"systemctl enable --now {UNIT}",
     ]
     assert all(manifest.owns_file(path) for path in FILES)
@@ -175,3 +176,10 @@ def test_the_zone_is_that_of_the_address(ends: dict[str, tuple[int, str, str]], 
     }
     assert host.zone_of(lambda argv: answers[" ".join(argv)], "", "10.0.0.1") == zone
     assert host.zone_of(lambda argv: answers[" ".join(argv)], "mine", "10.0.0.1") == "mine"
+
+
+def test_connections_of_strangers_are_ended() -> None:
+    firewall = parse(["7946/tcp", "8301/tcp"], ["10.88.0.11"], ["2001:db8::/64"])
+    assert host.strangers(firewall)[-1] == (
+        "( sport = :7946 or sport = :8301 ) and not ( dst 127.0.0.0/8 or dst [::1] or dst 10.88.0.11 or dst [2001:db8::]/64 )"
+    )
