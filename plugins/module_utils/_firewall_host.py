@@ -205,14 +205,22 @@ def strangers(firewall: Firewall) -> list[str]:
     The kernel may have met such a connection in the middle, by a packet of ours, and then takes what comes in for the answer.
     """
     ports = " or ".join(f"sport = :{port}" for port in firewall.tcp)
-    friends = ["127.0.0.0/8", "[::1]", *firewall.peers, *firewall.allow4, *(bracketed(net) for net in firewall.allow6)]
+    friends = [
+        "127.0.0.0/8",
+        "[::1]",
+        *firewall.peers,
+        *firewall.allow4,
+        *(f"[{network}]" for network in firewall.allow6),
+    ]
     return ["ss", "-K", "-H", "-t", "-n", f"( {ports} ) and not ( {' or '.join(f'dst {name}' for name in friends)} )"]
 
 
-def bracketed(network: str) -> str:
-    """An IPv6 network as ss takes it."""
-    address, slash, length = network.partition("/")
-    return f"[{address}]{slash}{length}"
+def load(run: Runner, firewall: Firewall) -> None:
+    """The table as a whole, and an end to what it did not let begin."""
+    must(run, ["nft", "-f", RULES_FILE])
+    if firewall.tcp:
+        # As well as the kernel can: one without INET_DIAG_DESTROY ends none.
+        run(strangers(firewall))
 
 
 def put_files(run: Runner, manifest: Manifest, planned: dict[str, Any]) -> None:
@@ -254,11 +262,8 @@ def apply(
     if planned["stop"]:
         must(run, ["systemctl", "disable", "--now", UNIT])
     put_files(run, manifest, planned)
-    if planned["load"]:
-        must(run, ["nft", "-f", RULES_FILE])
-        if firewall and firewall.tcp:
-            # As well as the kernel can: one without INET_DIAG_DESTROY ends none.
-            run(strangers(firewall))
+    if planned["load"] and firewall:
+        load(run, firewall)
     # The unit's own stop has deleted it already, unless somebody else had loaded it.
     if planned["delete"] and listing(run) is not None:
         must(run, ["nft", "delete", "table", "inet", TABLE])

@@ -181,5 +181,5 @@ def test_the_zone_is_that_of_the_address(ends: dict[str, tuple[int, str, str]], 
 def test_connections_of_strangers_are_ended() -> None:
     firewall = parse(["7946/tcp", "8301/tcp"], ["10.88.0.11"], ["2001:db8::/64"])
     assert host.strangers(firewall)[-1] == (
-        "( sport = :7946 or sport = :8301 ) and not ( dst 127.0.0.0/8 or dst [::1] or dst 10.88.0.11 or dst [2001:db8::]/64 )"
+        "( sport = :7946 or sport = :8301 ) and not ( dst 127.0.0.0/8 or dst [::1] or dst 10.88.0.11 or dst [2001:db8::/64] )"
     )
