@@ -142,5 +142,7 @@ def host_facts(observed: Mapping[str, Any]) -> dict[str, Any]:
         facts,
         addresses=addresses,
         bridges=docker_bridges(observed["addresses"] or []),
+        # A host that joins is let in by the others only after preflight: who probes the paths before has to know.
+        firewall=observed["kernel_net"].get("firewall", {"loaded": False, "peers": []}),
         engine=engine_facts(observed["engine"]),
     )

@@ -115,16 +115,24 @@ def listening_ports(text: str, protocol: str, state: str) -> set[str]:
     return found
 
 
-def read_open(reader: Reader, wanted: Mapping[str, Any]) -> dict[str, Any]:
-    """Which of the cluster's ports something listens on, and whether our table is loaded; asked for in a report only."""
+def read_table(reader: Reader) -> dict[str, Any]:
+    """Whether our own table is loaded, and whom it lets in as peers."""
+    status, out, _err = reader.run(["nft", "-j", "list", "set", "inet", TABLE, "peers"])
+    if status != 0:
+        return {"loaded": False, "peers": []}
+    sets = [entry["set"] for entry in json.loads(out)["nftables"] if "set" in entry]
+    return {"loaded": True, "peers": [str(element) for entry in sets for element in entry.get("elem", [])]}
+
+
+def read_open(reader: Reader, wanted: Mapping[str, Any]) -> list[str]:
+    """Which of the cluster's ports something listens on; asked for in a report only."""
     if wanted.get("firewall") != "report":
-        return {"loaded": False, "open": []}
+        return []
     found: set[str] = set()
     for protocol, state in (("tcp", LISTEN), ("udp", UNCONNECTED)):
         for suffix in ("", "6"):
             found |= listening_ports(reader.text(f"/proc/net/{protocol}{suffix}") or "", protocol, state)
-    status, _out, _err = reader.run(["nft", "list", "table", "inet", TABLE])
-    return {"loaded": status == 0, "open": [port for port in wanted["ports"] if port in found]}
+    return [port for port in wanted["ports"] if port in found]
 
 
 def interface_of(observed: Mapping[str, Any], address: str) -> str:
@@ -147,5 +155,6 @@ def read_kernel(reader: Reader, observed: Mapping[str, Any], wanted: Mapping[str
         "gc_thresh3": int(threshold) if threshold.isdigit() else None,
         "managed": read_managed(reader),
         "mac_policy": read_mac_policy(reader),
-        "firewall": read_open(reader, wanted),
+        "firewall": read_table(reader),
+        "open": read_open(reader, wanted),
     }

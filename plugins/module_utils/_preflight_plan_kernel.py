@@ -94,17 +94,18 @@ def check_firewall(observed: Observed, wanted: Observed) -> Findings:
     """What overlay_host_firewall: report has to say; in the other modes nothing."""
     if wanted.get("firewall") != "report" or not wanted["ports"]:
         return
-    state = observed.get("kernel_net", {}).get("firewall", {"loaded": False, "open": []})
+    kernel = observed.get("kernel_net", {})
+    loaded, open_ports = kernel.get("firewall", {}).get("loaded", False), kernel.get("open", [])
     yield found(
         "firewall_would_close",
         "these ports would be closed to all but the cluster's hosts: " + ", ".join(wanted["ports"]),
-        f"our nftables table is {'loaded' if state['loaded'] else 'not loaded'}",
+        f"our nftables table is {'loaded' if loaded else 'not loaded'}",
     )
-    if state["open"] and not state["loaded"]:
+    if open_ports and not loaded:
         yield found(
             "firewall_ports_open",
-            f"open to whoever reaches this host, unless another firewall closes them: {', '.join(state['open'])}",
-            f"listening on more than the loopback address: {', '.join(state['open'])}",
+            f"open to whoever reaches this host, unless another firewall closes them: {', '.join(open_ports)}",
+            f"listening on more than the loopback address: {', '.join(open_ports)}",
         )
 
 

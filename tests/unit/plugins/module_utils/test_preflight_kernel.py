@@ -39,7 +39,8 @@ def observed(**changes: Any) -> dict[str, Any]:
         "gc_thresh3": 1024,
         "managed": [],
         "mac_policy": "/usr/lib/systemd/network/99-default.link",
-        "firewall": {"loaded": True, "open": []},
+        "firewall": {"loaded": True, "peers": []},
+        "open": [],
     }
     running = changes.pop("running", True)
     found.update(changes)
@@ -114,7 +115,7 @@ def test_networkmanager() -> None:
 
 
 def test_a_report_of_the_firewall() -> None:
-    exposed = observed(firewall={"loaded": False, "open": ["7946/tcp"]})
+    exposed = observed(firewall={"loaded": False, "peers": []}, open=["7946/tcp"])
     assert ids(exposed) == []
     assert ids(exposed, firewall="off") == []
     assert ids(exposed, firewall="report") == ["firewall_would_close", "firewall_ports_open"]
@@ -216,9 +217,19 @@ def test_listeners_of_the_loopback_address_are_not_open() -> None:
 
 
 def test_open_ports_are_asked_for_in_a_report_only(host: Callable[..., Reader]) -> None:
-    reader = host({"/proc/net/tcp": TCP}, {"nft list table inet multihost_overlay": ""})
-    assert kernel.read_open(reader, wanted()) == {"loaded": False, "open": []}
-    assert kernel.read_open(reader, wanted(firewall="report")) == {"loaded": True, "open": ["7946/tcp"]}
+    reader = host({"/proc/net/tcp": TCP})
+    assert kernel.read_open(reader, wanted()) == []
+    assert kernel.read_open(reader, wanted(firewall="report")) == ["7946/tcp"]
+
+
+def test_whom_our_table_lets_in(host: Callable[..., Reader]) -> None:
+    command = "nft -j list set inet multihost_overlay peers"
+    entry = {"family": "inet", "name": "peers", "table": "multihost_overlay", "type": "ipv4_addr"}
+    full, empty = {"set": {**entry, "elem": ["10.88.0.11"]}}, {"set": entry}
+    assert kernel.read_table(host({})) == {"loaded": False, "peers": []}
+    for found, peers in ((full, ["10.88.0.11"]), (empty, [])):
+        said = json.dumps({"nftables": [{"metainfo": {}}, found]})
+        assert kernel.read_table(host({}, {command: said})) == {"loaded": True, "peers": peers}
 
 
 @pytest.mark.parametrize("line", ["net.ipv4.ip_forward=0", "net/ipv4/ip_forward = 0", "-net.ipv4.conf.*.forwarding=0"])
