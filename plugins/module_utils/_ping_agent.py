@@ -4,14 +4,17 @@
 
 from __future__ import annotations
 
-import os
-import signal
 import time
 import traceback
 from contextlib import suppress
-from typing import Any, Dict, List, NoReturn, Tuple
+from typing import Any, Dict, List, Tuple
 
-from ansible_collections.multihost.overlay.plugins.module_utils import _ping_state as state
+from ansible_collections.multihost.overlay.plugins.module_utils import _run_state as state
+from ansible_collections.multihost.overlay.plugins.module_utils._agent_process import (
+    EndedError,
+    ignore_signals,
+    start_process,
+)
 from ansible_collections.multihost.overlay.plugins.module_utils._docker import DockerClient, DockerError
 from ansible_collections.multihost.overlay.plugins.module_utils._ping_endpoint import (
     BRIDGE,
@@ -29,17 +32,7 @@ from ansible_collections.multihost.overlay.plugins.module_utils._ping_plan impor
 from ansible_collections.multihost.overlay.plugins.module_utils._ping_threads import Threads, Watched, bring_home
 
 Json = Dict[str, Any]
-# A result that nobody collects (the play was interrupted) goes away with the agent after this many seconds.
-KEEP = 300.0
 STARTS = 3
-
-
-class EndedError(Exception):
-    """A signal, or the last deadline."""
-
-
-def _raise_ended(number: int, _frame: Any) -> NoReturn:
-    raise EndedError(f"ended by signal {number}")
 
 
 def failure(kind: str, error: str) -> Json:
@@ -205,62 +198,11 @@ def _work(agent: Agent, path: str) -> None:
         # An agent has no one to raise to: the traceback goes into the result, the clean-up must happen.
         agent.errors.append(traceback.format_exc())
     finally:
-        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGALRM):
-            signal.signal(number, signal.SIG_IGN)
+        ignore_signals()
         agent.clean()
         state.write_json(path, "result.json", agent.result())
 
 
-def _await_collection(path: str) -> None:
-    limit = time.monotonic() + KEEP
-    while os.path.isdir(path) and time.monotonic() < limit:
-        time.sleep(0.1)
-
-
-def _close(descriptor: int) -> None:
-    with suppress(OSError):  # the listing's own is closed already
-        os.close(descriptor)
-
-
-def _detach(keep: int, log: str) -> None:
-    """Leave nothing of the module's process: Ansible waits for every copy of its pipes to be closed."""
-    os.setsid()
-    os.chdir("/")
-    os.umask(0o077)
-    null = os.open(os.devnull, os.O_RDWR)
-    output = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
-    for target, source in ((0, null), (1, output), (2, output)):
-        os.dup2(source, target)
-    for descriptor in [int(name) for name in os.listdir("/proc/self/fd")]:
-        if descriptor > 2 and descriptor != keep:
-            _close(descriptor)
-    signal.signal(signal.SIGHUP, signal.SIG_IGN)
-    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGALRM):
-        signal.signal(number, _raise_ended)
-
-
-def _live(agent: Agent, descriptor: int) -> NoReturn:
-    """The agent's whole life, after the second fork. It never returns into the module's code."""
-    path = state.directory(agent.plan["run"])
-    try:
-        _detach(descriptor, os.path.join(path, "log"))
-        signal.setitimer(signal.ITIMER_REAL, agent.deadlines[2])
-        _work(agent, path)
-        _await_collection(path)
-        state.remove(agent.plan["run"])
-    except BaseException:
-        traceback.print_exc()
-    finally:
-        os._exit(0)
-
-
 def spawn(agent: Agent) -> None:
     """Start the agent as a process of its own and return at once."""
-    descriptor = state.create(agent.plan["run"], agent.plan)
-    child = os.fork()
-    if child == 0:
-        if os.fork() == 0:
-            _live(agent, descriptor)
-        os._exit(0)
-    os.waitpid(child, 0)
-    os.close(descriptor)
+    start_process(state.VERIFY, agent.plan, agent.deadlines[2], lambda path: _work(agent, path))

@@ -143,7 +143,7 @@ from typing import Any, Dict, List
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.multihost.overlay.plugins.module_utils import _ping_state as state
+from ansible_collections.multihost.overlay.plugins.module_utils import _run_state as state
 from ansible_collections.multihost.overlay.plugins.module_utils._docker import DockerClient, DockerError
 from ansible_collections.multihost.overlay.plugins.module_utils._ping_agent import Agent, spawn
 from ansible_collections.multihost.overlay.plugins.module_utils._ping_claims import missing_network, read_network

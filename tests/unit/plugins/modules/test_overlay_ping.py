@@ -13,7 +13,7 @@ import pytest
 
 from ansible_collections.multihost.overlay.plugins.module_utils import _ping_agent as agent
 from ansible_collections.multihost.overlay.plugins.module_utils import _ping_endpoint as endpoint
-from ansible_collections.multihost.overlay.plugins.module_utils import _ping_state as state
+from ansible_collections.multihost.overlay.plugins.module_utils import _run_state as state
 from ansible_collections.multihost.overlay.plugins.module_utils._docker import DockerError
 from ansible_collections.multihost.overlay.plugins.modules import overlay_ping
 

@@ -12,25 +12,26 @@ import time
 from typing import Any, Dict, List
 
 BASE = "/run/multihost-overlay"
-_PREFIX = "verify-"
+# Whose runs they are: the proof's of the overlay, or the probe's of the underlay.
+VERIFY, PROBE = "verify", "probe"
 Json = Dict[str, Any]
 
 
-def directory(run: str, base: str = BASE) -> str:
+def directory(run: str, base: str = BASE, *, kind: str = VERIFY) -> str:
     """Where a run keeps its plan, log and result."""
-    return os.path.join(base, _PREFIX + run)
+    return os.path.join(base, f"{kind}-{run}")
 
 
-def create(run: str, plan: Json, base: str = BASE) -> int:
+def create(run: str, plan: Json, base: str = BASE, *, kind: str = VERIFY) -> int:
     """Make the directory of a run, locked; return the lock. It fails when the run has one already."""
     os.makedirs(base, mode=0o755, exist_ok=True)
     # It gets its name only when it is locked: an unlocked one would pass for a dead run's.
-    nascent = os.path.join(base, "new-" + run)
+    nascent = os.path.join(base, f"new-{kind}-{run}")
     os.mkdir(nascent, 0o700)
     descriptor = os.open(os.path.join(nascent, "lock"), os.O_RDWR | os.O_CREAT, 0o600)
     fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     write_json(nascent, "plan.json", plan)
-    os.rename(nascent, directory(run, base))
+    os.rename(nascent, directory(run, base, kind=kind))
     return descriptor
 
 
@@ -61,10 +62,10 @@ def _held(descriptor: int) -> bool:
     return False
 
 
-def alive(run: str, base: str = BASE) -> bool:
+def alive(run: str, base: str = BASE, *, kind: str = VERIFY) -> bool:
     """Whether the agent of a run lives: by its lock, since a process number may belong to another by now."""
     try:
-        descriptor = os.open(os.path.join(directory(run, base), "lock"), os.O_RDWR)
+        descriptor = os.open(os.path.join(directory(run, base, kind=kind), "lock"), os.O_RDWR)
     except OSError:
         return False
     try:
@@ -73,11 +74,11 @@ def alive(run: str, base: str = BASE) -> bool:
         os.close(descriptor)
 
 
-def dismiss(run: str, seconds: float, base: str = BASE) -> bool:
+def dismiss(run: str, seconds: float, base: str = BASE, *, kind: str = VERIFY) -> bool:
     """Remove the run's directory, which tells its agent to go; False when it is still there after ``seconds``."""
-    descriptor = os.open(os.path.join(directory(run, base), "lock"), os.O_RDWR | os.O_CREAT, 0o600)
+    descriptor = os.open(os.path.join(directory(run, base, kind=kind), "lock"), os.O_RDWR | os.O_CREAT, 0o600)
     try:
-        remove(run, base)
+        remove(run, base, kind=kind)
         limit = time.monotonic() + seconds
         while _held(descriptor) and time.monotonic() < limit:
             time.sleep(0.02)
@@ -86,12 +87,12 @@ def dismiss(run: str, seconds: float, base: str = BASE) -> bool:
         os.close(descriptor)
 
 
-def wait_result(run: str, seconds: float, base: str = BASE) -> Json | None:
+def wait_result(run: str, seconds: float, base: str = BASE, *, kind: str = VERIFY) -> Json | None:
     """Wait for the agent's result; None when it died without one or is late."""
     limit = time.monotonic() + seconds
-    path = directory(run, base)
+    path = directory(run, base, kind=kind)
     while time.monotonic() < limit:
-        living = alive(run, base)
+        living = alive(run, base, kind=kind)
         result = read_json(path, "result.json")
         if result is not None or not living:
             return result
@@ -99,15 +100,15 @@ def wait_result(run: str, seconds: float, base: str = BASE) -> Json | None:
     return None
 
 
-def remove(run: str, base: str = BASE) -> None:
+def remove(run: str, base: str = BASE, *, kind: str = VERIFY) -> None:
     """Remove the directory, which also tells a waiting agent to go."""
-    shutil.rmtree(directory(run, base), ignore_errors=True)
+    shutil.rmtree(directory(run, base, kind=kind), ignore_errors=True)
 
 
-def dead_runs(base: str = BASE) -> List[str]:
+def dead_runs(base: str = BASE, *, kind: str = VERIFY) -> List[str]:
     """Runs whose directory is there and whose agent is not."""
     try:
-        names = [name for name in os.listdir(base) if name.startswith(_PREFIX)]
+        names = [name for name in os.listdir(base) if name.startswith(kind + "-")]
     except OSError:
         return []
-    return sorted(run for run in (name[len(_PREFIX) :] for name in names) if not alive(run, base))
+    return sorted(run for run in (name[len(kind) + 1 :] for name in names) if not alive(run, base, kind=kind))
