@@ -34,6 +34,9 @@ class ActionModule(ActionBase):
                 "result_variable": {"type": "str", "required": True},
                 "addresses": {"type": "dict", "default": {}},
                 "networks": {"type": "list", "elements": "dict", "default": []},
+                "findings": {"type": "list", "elements": "dict", "default": []},
+                "underlay": {"type": "dict", "default": {}},
+                "ports": {"type": "list", "elements": "str", "default": []},
                 "report_dir": {"type": "str", "required": True},
                 "fail_on": {"type": "str", "choices": [*LEVELS, "never"], "default": "error"},
                 "skip_unreachable": {"type": "bool", "default": False},
@@ -41,12 +44,15 @@ class ActionModule(ActionBase):
         )
         hostvars = (task_vars or {})["hostvars"]
         results = {host: hostvars[host].get(args["result_variable"]) or {} for host in args["hosts"]}
-        findings = all_findings(results, args["addresses"], args["networks"], args["skip_unreachable"])
+        findings = all_findings(
+            results, args["addresses"], args["networks"], args["skip_unreachable"], args["findings"]
+        )
         blockers = blocking(findings, args["fail_on"])
-        report = compose(results, findings)
+        # Unknown is null: the paths were not probed.
+        report = dict(compose(results, findings), underlay=args["underlay"] or None)
         path = write_report(args["report_dir"], report)
         write_junit(args["report_dir"], "preflight", list(results), findings, blockers)
-        show("preflight", findings, report["summary"], path)
+        show("preflight", findings, report["summary"], path, args["ports"])
         result.update(changed=False, report=path, summary=report["summary"])
         if blockers:
             return dict(result, failed=True, msg=failure(blockers, path))

@@ -21,8 +21,9 @@ KEYS = (
     "labels",
     "options",
 )
-# Docker chooses these where the user does not, and its choice is not a difference.
+# Docker, or the underlay as it was then, chose these where the user did not, and that is not a difference.
 LEFT_TO_DOCKER = ("subnet", "gateway")
+NOT_COMPARED = (*LEFT_TO_DOCKER, "mtu")
 
 NO_ENCRYPTION = (
     "encrypted is refused in classic mode: Docker accepts it when the network is created, and then every container "
@@ -45,6 +46,12 @@ def wanted_definition(params: dict[str, Any]) -> dict[str, Any]:
     definition["labels"] = {key: str(value) for key, value in (params.get("labels") or {}).items()}
     definition["options"] = {key: str(value) for key, value in (params.get("options") or {}).items()}
     return definition
+
+
+def made_definition(params: dict[str, Any]) -> dict[str, Any]:
+    """The network as it is created: where its MTU is left open, what the underlay was found to carry decides."""
+    definition = wanted_definition(params)
+    return dict(definition, mtu=definition["mtu"] or params.get("underlay_mtu"))
 
 
 def found_definition(inspected: dict[str, Any]) -> dict[str, Any]:
@@ -80,7 +87,7 @@ def differences(wanted: dict[str, Any], found: dict[str, Any]) -> list[dict[str,
     return [
         {"key": key, "wanted": wanted[key], "found": found[key]}
         for key in KEYS
-        if wanted[key] != found[key] and not (wanted[key] is None and key in LEFT_TO_DOCKER)
+        if wanted[key] != found[key] and not (wanted[key] is None and key in NOT_COMPARED)
     ]
 
 

@@ -71,7 +71,7 @@ def apply(client: DockerClient, store: Store, params: dict[str, Any], view: View
         engine.remove(client, view.inspected["Id"], view.held)
         if view.plan.action == "remove":
             return None, ""
-    body = net.create_body(name, net.wanted_definition(params))
+    body = net.create_body(name, net.made_definition(params))
     try:
         network_id, warning = engine.create(client, body)
     except DockerError as exc:

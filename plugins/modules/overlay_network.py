@@ -61,7 +61,15 @@ options:
     description: Part of O(subnet), in CIDR notation, that containers get their addresses from.
     type: str
   mtu:
-    description: MTU of the containers' interfaces; without it, Docker's default for overlays, 1450.
+    description:
+      - MTU of the underlay that the network is made for. Docker's driver takes the 50 bytes of VXLAN off it, so that
+        containers get an interface with 50 less. Without it, O(underlay_mtu) or else Docker's default, 1500.
+      - Compared with an existing network only if it is given.
+    type: int
+  underlay_mtu:
+    description:
+      - The same for a network that is created or recreated and has no O(mtu). It is never compared, so that an underlay
+        that changes recreates nothing.
     type: int
   internal:
     description: Whether containers on it have no way out of the network.
@@ -209,6 +217,7 @@ from ansible_collections.multihost.overlay.plugins.module_utils._docker import D
 from ansible_collections.multihost.overlay.plugins.module_utils._network import (
     after_definition,
     found_definition,
+    made_definition,
     problems_of,
     wanted_definition,
 )
@@ -230,6 +239,7 @@ ARGUMENTS = {
     "gateway": {"type": "str"},
     "ip_range": {"type": "str"},
     "mtu": {"type": "int"},
+    "underlay_mtu": {"type": "int"},
     "internal": {"type": "bool", "default": False},
     "attachable": {"type": "bool", "default": False},
     "encrypted": {"type": "bool", "default": False},
@@ -271,7 +281,7 @@ def readable_store(url: str, token: str | None, check_mode: bool) -> tuple[Store
 def bare_result(params: dict[str, Any], message: str) -> dict[str, Any]:
     """What check mode says of a host that has no engine or no store yet."""
     changed = params["state"] == "present"
-    network = wanted_definition(params) if changed else None
+    network = made_definition(params) if changed else None
     return {
         "changed": changed,
         "name": params["name"],
@@ -289,7 +299,7 @@ def result_of(params: dict[str, Any], view: View, after: dict[str, Any] | None, 
     """What the module returns, from the look before and the network after."""
     action = view.plan.action
     if check_mode and action != "none":
-        definition = None if action == "remove" else after_definition(wanted_definition(params), view.found)
+        definition = None if action == "remove" else after_definition(made_definition(params), view.found)
         identifier = ""
     else:
         definition = found_definition(after) if after else None

@@ -47,6 +47,20 @@ options:
     type: list
     elements: dict
     default: []
+  findings:
+    description: Findings about the paths between hosts, from M(multihost.overlay.underlay_report).
+    type: list
+    elements: dict
+    default: []
+  underlay:
+    description: What was measured there, for the report.
+    type: dict
+    default: {}
+  ports:
+    description: Lines to be shown after the findings, from M(multihost.overlay.underlay_report).
+    type: list
+    elements: str
+    default: []
   report_dir:
     description: Directory on the controller for the reports; it is made if missing.
     type: str

@@ -48,10 +48,18 @@ def write_junit(
     return write_whole(directory, name + ".xml", junit(name, hosts, findings, blockers))
 
 
-def show(name: str, findings: Sequence[Mapping[str, str]], summary: Mapping[str, int], path: str) -> None:
-    """Errors and warnings on the terminal, and a line with all counts."""
+def show(
+    name: str,
+    findings: Sequence[Mapping[str, str]],
+    summary: Mapping[str, int],
+    path: str,
+    more: Sequence[str] = (),
+) -> None:
+    """Errors and warnings on the terminal, ``more`` lines that help with them, and a line with all counts."""
     display = Display()
     for level, line in table(findings):
         display.display(line, color=COLOURS[level])
+    for line in more:
+        display.display(line, color=COLOURS["warning"])
     counts = ", ".join(f"{label} {summary[label]}" for label in ("hosts", "errors", "warnings", "infos"))
     display.display(f"{name}: {counts}; all of it in {path}")

@@ -21,6 +21,9 @@ NO_PYTHON = re.compile(
     re.IGNORECASE,
 )
 
+# Of a finding; the last two only where it is about a path.
+KEYS = ("host", "id", "level", "message", "evidence", "fix", "from", "to")
+
 Results = Mapping[str, Mapping[str, Any]]
 
 
@@ -171,8 +174,9 @@ def all_findings(
     addresses: Mapping[str, str],
     networks: Sequence[Mapping[str, Any]],
     skip_unreachable: bool,
+    others: Sequence[Mapping[str, str]] = (),
 ) -> list[dict[str, str]]:
-    """Each host's own findings and those across hosts, errors first, then in the order of the hosts."""
+    """Each host's own findings, those across hosts and ``others`` (of paths), errors first, then in the order of the hosts."""
     rows = [
         dict(row, host=host) for host, result in results.items() for row in judge_result(host, result, skip_unreachable)
     ]
@@ -187,6 +191,7 @@ def all_findings(
     ]:
         if not known_already(host, row, rows):
             rows.append(dict(row, host=host))
+    rows += [dict(row) for row in others if row["host"] in results]
     return by_severity(rows, list(results))
 
 
@@ -199,7 +204,7 @@ def compose(results: Results, findings: Sequence[Mapping[str, str]]) -> dict[str
     """The content of preflight.json, and of doctor.json."""
     summary: dict[str, Any] = {"hosts": len(results), "hosts_read": sum("findings" in row for row in results.values())}
     summary.update({level + "s": sum(row["level"] == level for row in findings) for level in LEVELS})
-    ordered = [{key: row[key] for key in ("host", "id", "level", "message", "evidence", "fix")} for row in findings]
+    ordered = [{key: row[key] for key in KEYS if key in row} for row in findings]
     return {"schema_version": SCHEMA_VERSION, "findings": ordered, "summary": summary}
 
 

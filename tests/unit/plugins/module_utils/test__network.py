@@ -66,7 +66,8 @@ def test_equal_networks_do_not_differ() -> None:
         ({"gateway": "10.201.1.254"}, {}, [("gateway", "10.201.1.254", "10.201.1.1")]),
         ({"ip_range": "10.201.1.128/25"}, {}, [("ip_range", "10.201.1.128/25", None)]),
         ({"mtu": 1400}, {}, [("mtu", 1400, None)]),
-        ({}, {"Options": {net.MTU_OPTION: "1400"}}, [("mtu", None, 1400)]),
+        # One that is not given was chosen when the network was created.
+        ({}, {"Options": {net.MTU_OPTION: "1400"}}, []),
         ({"mtu": 1400}, {"Options": {net.MTU_OPTION: "1400"}}, []),
         ({"internal": True}, {}, [("internal", True, False)]),
         ({}, {"Attachable": True}, [("attachable", False, True)]),
@@ -219,3 +220,17 @@ def test_duplicates_are_named_with_the_cure() -> None:
     message = net.duplicate_message("vnet1", ["id1", "id2"])
     assert message.startswith("2 networks are named vnet1: id1, id2.")
     assert "`docker network rm id1` or `docker network rm id2`" in message
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [({}, None), ({"mtu": 1300}, 1300), ({"underlay_mtu": 1400}, 1400), ({"mtu": 1300, "underlay_mtu": 1400}, 1300)],
+)
+def test_the_mtu_of_a_network_that_is_created(given, expected):
+    body = net.create_body("blue", net.made_definition(params(**given)))
+    assert body["Options"].get(net.MTU_OPTION) == (str(expected) if expected else None)
+
+
+def test_an_underlay_that_changed_recreates_nothing():
+    found = net.found_definition(inspected(Options={net.MTU_OPTION: "1500"}))
+    assert net.plan(params(underlay_mtu=1400), found, []).action == "none"

@@ -1,0 +1,110 @@
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Controller side of the underlay's probe: numbers the run, plans it, judges it. Nothing is run on any host."""
+
+from __future__ import annotations
+
+import secrets
+import time
+from typing import Any, Callable
+
+from ansible.errors import AnsibleActionFail
+from ansible.plugins.action import ActionBase
+
+from ansible_collections.multihost.overlay.plugins.action.verify_report import plain, registered
+from ansible_collections.multihost.overlay.plugins.module_utils._ping_plan import spread
+from ansible_collections.multihost.overlay.plugins.module_utils._preflight_checks_paths import found
+from ansible_collections.multihost.overlay.plugins.module_utils._probe_plan import make_plan, ports_of, ports_text
+from ansible_collections.multihost.overlay.plugins.plugin_utils._probe_report import (
+    OVERHEAD,
+    Paths,
+    findings_of,
+    needs_ports,
+    underlay,
+)
+
+# What the hosts' tasks registered; role overlay_preflight uses these names.
+STARTED, COLLECTED = "__overlay_preflight_started", "__overlay_preflight_collected"
+Json = dict[str, Any]
+
+
+class ActionModule(ActionBase):
+    """Begins, plans or composes one run of the probe."""
+
+    _requires_connection = False
+    _supports_check_mode = True
+    _supports_async = False
+
+    def run(self, tmp: str | None = None, task_vars: Json | None = None) -> Json:
+        """Dispatch on the state."""
+        result: Json = super().run(tmp, task_vars)
+        _validated, args = self.validate_argument_spec(
+            argument_spec={
+                "state": {"type": "str", "choices": ["begun", "planned", "composed"], "required": True},
+                "topology": {"type": "dict", "required": True},
+                "run": {"type": "dict"},
+                "plan": {"type": "dict"},
+                "patience": {"type": "float", "default": 3.0},
+                "gossip": {"type": "float", "default": 2.5},
+                "clock_offset": {"type": "float", "default": 2.0},
+                "clock_shift": {"type": "dict", "default": {}},
+            },
+            required_if=[("state", "planned", ("run",)), ("state", "composed", ("run", "plan"))],
+        )
+        steps: dict[str, Callable[[Json, Json], Json]] = {
+            "begun": self._begin,
+            "planned": self._plan,
+            "composed": self._compose,
+        }
+        result.update(changed=False)
+        result.update(steps[args["state"]](plain(args), task_vars or {}))
+        return result
+
+    def _begin(self, args: Json, task_vars: Json) -> Json:
+        if args["patience"] < 1 or args["gossip"] < 0:
+            raise AnsibleActionFail("overlay_preflight_probe_patience must be 1 or more, _gossip 0 or more")
+        members: list[str] = args["topology"]["groups"]["members"]
+        left_out = [host for host in members if host not in task_vars["ansible_play_hosts_all"]]
+        why = f"--limit, or the play, leaves out {', '.join(left_out)}" if left_out else ""
+        why = why or ("there is only one host" if len(members) < 2 else "")
+        names = [f"{row['proto']}/{row['port']}" for row in ports_of(args["topology"])]
+        return {"run": {"id": secrets.token_hex(8), "begun": time.time(), "ports": names, "skipped": why}}
+
+    def _plan(self, args: Json, task_vars: Json) -> Json:
+        topology, run = args["topology"], args["run"]
+        members = topology["groups"]["members"]
+        started = registered(task_vars["hostvars"], members, STARTED, run["id"])
+        elapsed = max(0.0, time.time() - run["begun"])
+        timing = {
+            # What the shared deadlines know as the length of a series.
+            "count": 1,
+            "interval": 1.0,
+            "patience": args["patience"],
+            "gossip": args["gossip"],
+            "spread": spread(elapsed, len(members), int(task_vars.get("ansible_forks", 5))),
+        }
+        plan = make_plan(run["id"], topology, ports_of(topology), started, timing)
+        return {"plan": dict(plan, clock_shift=args["clock_shift"])}
+
+    def _compose(self, args: Json, task_vars: Json) -> Json:
+        topology, plan, run = args["topology"], args["plan"], args["run"]
+        if run["skipped"]:
+            hosts = topology["groups"]["members"]
+            host = next((host for host in hosts if host in task_vars["ansible_play_hosts_all"]), "")
+            words = "the paths between the hosts were not probed"
+            findings = [dict(found("probe_skipped", words, run["skipped"]), host=host)] if len(hosts) > 1 else []
+            return {"findings": findings, "underlay": {}, "ports": []}
+        members = topology["groups"]["members"]
+        started, collected = (
+            registered(task_vars["hostvars"], members, name, run["id"]) for name in (STARTED, COLLECTED)
+        )
+        ports = ports_of(topology)
+        paths = Paths(topology, ports, plan, started, collected)
+        findings = findings_of(paths, args["clock_offset"], topology["encryption"])
+        seen = underlay(paths)
+        shown = ports_text(ports, topology["groups"], topology["addresses"]) if needs_ports(findings) else []
+        result: Json = {"findings": findings, "underlay": seen, "ports": shown}
+        if seen["paths"]:
+            facts = {"mtu": seen["mtu"] - OVERHEAD[topology["encryption"]]}
+            result["ansible_facts"] = {"overlay_underlay": facts}
+        return result

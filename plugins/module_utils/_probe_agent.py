@@ -1,0 +1,122 @@
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What a host says before the underlay's probe, and the agent that does the probing and ends by itself."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import subprocess
+import time
+import traceback
+from typing import Any, Dict, List
+
+from ansible_collections.multihost.overlay.plugins.module_utils import _run_state as state
+from ansible_collections.multihost.overlay.plugins.module_utils._agent_process import (
+    EndedError,
+    ignore_signals,
+    start_process,
+)
+from ansible_collections.multihost.overlay.plugins.module_utils._docker import DockerClient, DockerError
+from ansible_collections.multihost.overlay.plugins.module_utils._network import MTU_OPTION
+from ansible_collections.multihost.overlay.plugins.module_utils._probe_loop import Probe, run_probe
+from ansible_collections.multihost.overlay.plugins.module_utils._probe_plan import limits
+from ansible_collections.multihost.overlay.plugins.module_utils._probe_sockets import is_held
+
+Json = Dict[str, Any]
+BRIDGES = ("docker0", "docker_gwbridge")
+
+
+def interface_of(address: str) -> str:
+    """The name of the interface that has the address; empty when none has it."""
+    argv = ["ip", "-4", "-o", "addr", "show", "to", address]
+    path = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C"}
+    done = subprocess.run(argv, capture_output=True, text=True, timeout=10, env=path, check=False)
+    words = done.stdout.split()
+    return words[1] if len(words) > 1 else ""
+
+
+def link_mtu(name: str) -> int:
+    """An interface's MTU; 0 when there is no such interface."""
+    try:
+        with open(f"/sys/class/net/{name}/mtu", encoding="ascii") as stream:
+            return int(stream.read())
+    except (OSError, ValueError):
+        return 0
+
+
+def network_mtus(client: DockerClient, names: List[str]) -> Json:
+    """The MTU that each network was made with; 0 for Docker's default. Networks that are not there are left out."""
+    found = {}
+    for name in names if client.available() else []:
+        try:
+            value = (client.get(f"/networks/{name}").get("Options") or {}).get(MTU_OPTION, "0")
+        except DockerError:
+            continue
+        found[name] = int(value) if value.isdigit() else 0
+    return found
+
+
+def consul_members(port: int) -> Json:
+    """Address -> whether the local Consul takes that member for alive; empty without a Consul."""
+    if not port:
+        return {}
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=2)
+    try:
+        connection.request("GET", "/v1/agent/members")
+        members = json.loads(connection.getresponse().read())
+        # Those that left are no members any more.
+        return {str(row["Addr"]): row["Status"] == 1 for row in members if row["Status"] in (1, 4)}
+    except (OSError, http.client.HTTPException, ValueError, KeyError, TypeError):
+        return {}
+    finally:
+        connection.close()
+
+
+def observe(address: str, ports: List[str], networks: List[str], consul_port: int, client: DockerClient) -> Json:
+    """What the plan and the report need to know of this host."""
+    interface = interface_of(address)
+    problem = "" if interface else f"no interface of the host has the address {address}"
+    held = [] if problem else [name for name in ports if is_held(*_split(name, address))]
+    return {
+        "problem": problem,
+        "interface": interface,
+        "mtu": link_mtu(interface) if interface else 0,
+        "held": held,
+        "bridges": {name: link_mtu(name) for name in BRIDGES if link_mtu(name)},
+        "networks": network_mtus(client, networks),
+        "members": consul_members(consul_port if f"udp/{8301}" in held else 0),
+    }
+
+
+def _split(name: str, address: str) -> tuple[str, str, int]:
+    proto, _slash, port = name.partition("/")
+    return proto, address, int(port)
+
+
+def _work(plan: Json, place: int, path: str) -> None:
+    """Probe; whatever happens, let go of the ports and leave a result."""
+    errors: List[str] = []
+    result: Json = {"peers": {}}
+    probe = None
+    try:
+        probe = Probe(plan, place, time.monotonic())
+        run_probe(probe)
+    except EndedError as exc:
+        errors.append(str(exc))
+    except Exception:
+        # An agent has no one to raise to: the traceback goes into the result.
+        errors.append(traceback.format_exc())
+    finally:
+        ignore_signals()
+        if probe is not None:
+            result = probe.result()
+            probe.close()
+        state.write_json(path, "result.json", dict(result, errors=errors))
+
+
+def spawn(plan: Json, host: str) -> None:
+    """Start the agent as a process of its own and return at once."""
+    place = plan["hosts"].index(host)
+    _knock, _finish, last, keep = limits(plan, place)
+    start_process(state.PROBE, plan, last, lambda path: _work(plan, place, path), keep)

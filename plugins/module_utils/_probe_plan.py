@@ -1,0 +1,120 @@
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Which ports the topology needs between which hosts, and the plan of one run of the underlay's probe. No I/O."""
+
+from __future__ import annotations
+
+from typing import Any, Dict, List
+
+from ansible_collections.multihost.overlay.plugins.module_utils._ping_plan import deadlines
+from ansible_collections.multihost.overlay.plugins.module_utils._probe_codec import VXLAN_PORT
+
+Json = Dict[str, Any]
+
+GOSSIP_PORT = 7946
+API_PORTS = {"tls": 2376, "insecure": 2375}
+# Seconds that an agent whose work is done waits for the play to take its result, and may take beyond its last deadline.
+KEEP = 60.0
+LAST = 5.0
+# Consul: servers take calls from all members, and all members gossip. The HTTP API listens on loopback only.
+STORE_PORTS = {
+    "consul": [
+        ("tcp", 8300, "members", "servers", "Consul's servers: calls of all members"),
+        ("tcp", 8301, "members", "members", "Consul's gossip"),
+        ("udp", 8301, "members", "members", "Consul's gossip"),
+    ],
+}
+
+
+def ports_of(topology: Json) -> List[Json]:
+    """The table of ports to open: what, from whom, to whom, why. ``members`` are the hosts of both groups.
+
+    ``topology``: mode, store_type, store_managed, docker_api.
+    """
+    rows = [
+        ("udp", VXLAN_PORT, "hosts", "hosts", "VXLAN: the containers' packets"),
+        ("tcp", GOSSIP_PORT, "hosts", "hosts", "the engines' gossip"),
+        ("udp", GOSSIP_PORT, "hosts", "hosts", "the engines' gossip"),
+    ]
+    if topology["mode"] == "swarm":
+        rows.append(("tcp", 2377, "hosts", "hosts", "Swarm's managers"))
+    elif topology["store_managed"]:
+        rows += STORE_PORTS.get(topology["store_type"], [])
+    if topology["docker_api"] in API_PORTS:
+        rows.append(("tcp", API_PORTS[topology["docker_api"]], "hosts", "hosts", "the engines' API"))
+    return [dict(zip(("proto", "port", "from", "to", "why"), row)) for row in rows]
+
+
+def ports_text(ports: List[Json], groups: Dict[str, List[str]], addresses: Dict[str, str]) -> List[str]:
+    """The same for people: what to open, in words that fit a security group's form."""
+    lines = ["Ports that must be open between the hosts:"]
+    lines += [
+        f"  {row['port']:>5}/{row['proto']}  from {row['from']:7} to {row['to']:7}  {row['why']}" for row in ports
+    ]
+    used = {row[key] for row in ports for key in ("from", "to")}
+    for name in ("hosts", "servers", "members"):
+        if name in used:
+            listed = ", ".join(f"{host} ({addresses[host]})" for host in groups[name][:20])
+            more = f" and {len(groups[name]) - 20} more" if len(groups[name]) > 20 else ""
+            lines.append(f"  {name}: {listed}{more}")
+    return lines
+
+
+def problem_of(started: Json | None) -> str:
+    """Why a host takes no part, from the result of its first task; empty when it does."""
+    if started is None:
+        return "it was lost before"
+    if started.get("unreachable"):
+        return str(started.get("msg", "it cannot be reached")).strip()
+    if "mtu" not in started:
+        return str(started.get("msg", "its probe could not be prepared")).strip()
+    return str(started["problem"] or "")
+
+
+def make_plan(run: str, topology: Json, ports: List[Json], started: Json, timing: Json) -> Json:
+    """The plan that every host gets; it grows with the hosts, not with the pairs.
+
+    ``topology`` has addresses and groups besides; only hosts that can take part are in the plan.
+    """
+    hosts = [host for host in topology["groups"]["members"] if not problem_of(started.get(host))]
+    place = {host: number for number, host in enumerate(hosts)}
+    groups = {name: [place[host] for host in members if host in place] for name, members in topology["groups"].items()}
+    return {
+        "run": run,
+        "hosts": hosts,
+        "addresses": [topology["addresses"][host] for host in hosts],
+        "mtus": [started[host]["mtu"] for host in hosts],
+        "held": [started[host]["held"] for host in hosts],
+        "ports": [dict(row, **{"from": groups[row["from"]], "to": groups[row["to"]]}) for row in ports],
+        "timing": timing,
+    }
+
+
+class Expected:
+    """What one host shall send another, and how it is proven there."""
+
+    def __init__(self, plan: Json, source: int, target: int) -> None:
+        rows = [row for row in plan["ports"] if source in row["from"] and target in row["to"]]
+        held = plan["held"][target]
+        udp = [row["port"] for row in rows if row["proto"] == "udp"]
+        self.tcp: List[int] = [row["port"] for row in rows if row["proto"] == "tcp"]
+        # A vxlan port that is held drops a VNI it does not know; a program's port gets nothing that is not meant for it.
+        self.udp = [port for port in udp if port == VXLAN_PORT or f"udp/{port}" not in held]
+        self.gossip = [port for port in udp if port not in self.udp]
+        # Nobody gossips there whose own port is free.
+        self.audible = [port for port in self.gossip if f"udp/{port}" in plan["held"][source]]
+        self.mtu: int = plan["mtus"][source]
+
+
+def bound_ports(plan: Json, place: int) -> Dict[str, List[int]]:
+    """The ports of each protocol that some host is to reach on this one."""
+    return {
+        proto: sorted({row["port"] for row in plan["ports"] if row["proto"] == proto and place in row["to"]})
+        for proto in ("udp", "tcp")
+    }
+
+
+def limits(plan: Json, place: int) -> tuple[float, float, float, float]:
+    """Seconds: to wait for a peer's first sign, to work, to live, and to keep the result."""
+    knock, finish, _last = deadlines(plan["timing"], place, len(plan["hosts"]))
+    return knock, finish, finish + LAST, KEEP + 4 * plan["timing"]["spread"]
