@@ -372,7 +372,7 @@ CHECKS: dict[str, Check] = {
     ),
     "port_held": Check(
         "error",
-        "/proc/net/tcp, /proc/net/tcp6, /proc/PID/fd",
+        "/proc/net/tcp, tcp6, udp and udp6, /proc/PID/fd",
         "the port is needed and another program listens on it",
         "stop that program, or use it: overlay_store_url and, for a Consul, overlay_consul_manage: false",
         "design",

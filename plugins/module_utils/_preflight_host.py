@@ -32,6 +32,8 @@ from ansible_collections.multihost.overlay.plugins.module_utils._preflight_unit 
 
 # Gossip of libnetwork: every engine in an overlay binds it.
 GOSSIP_PORT = 7946
+VXLAN_PORT = 4789
+STORE_GOSSIP_PORT = 8301
 NO_ENGINE: dict[str, Any] = {
     "installed": False,
     "running": False,
@@ -74,14 +76,16 @@ def read_host(
     observed: dict[str, Any] = {"root": os.geteuid() == 0, "architecture": os.uname().machine}
     observed.update(guarded(reader, "the host's identity", lambda: read_identity(reader), nobody))
     observed.update(guarded(reader, "the host's network", lambda: read_network(reader), nowhere))
-    ports = [*wanted["store_ports"], *([GOSSIP_PORT] if wanted["docker_host"] else [])]
+    ports = [*wanted["store_ports"], *wanted.get("engine_ports", []), *([GOSSIP_PORT] if wanted["docker_host"] else [])]
+    udp = [port for port in wanted["store_ports"] if port == STORE_GOSSIP_PORT]
+    udp += [VXLAN_PORT, GOSSIP_PORT] if wanted["docker_host"] else []
     sections: list[tuple[str, Callable[[], Any], Any]] = [
         ("sysctl", lambda: read_sysctls(reader), {}),
         ("sysctl_settings", lambda: read_sysctl_settings(reader), []),
         ("kernel_modules", lambda: read_modules(reader, observed["kernel"]), {}),
         ("packages", lambda: read_packages(reader), {}),
         ("kernel_net", lambda: read_kernel(reader, observed, wanted), {}),
-        ("listeners", lambda: read_listeners(reader, ports), []),
+        ("listeners", lambda: read_listeners(reader, ports, udp), []),
         ("manifest", lambda: read_manifest(reader), {"roles": []}),
         ("engine", lambda: read_engine(reader, make_client), NO_ENGINE),
     ]

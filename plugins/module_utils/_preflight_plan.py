@@ -278,18 +278,19 @@ def check_ports(observed: Observed, wanted: Observed) -> Findings:
     if f"overlay_{wanted['store_type']}" in observed["manifest"]["roles"]:
         ours.add("java" if wanted["store_type"] == "zookeeper" else wanted["store_type"])
     for entry in observed["listeners"]:
-        if entry["program"] in ours:
+        proto, port = entry["proto"], f"{entry['port']}/{entry['proto']}"
+        # The kernel's own vxlan belongs to no process; it can share the port with Docker's.
+        if entry["program"] in ours or (port == "4789/udp" and not entry["pid"]):
             continue
         who = (
             f"{entry['program']} (pid {entry['pid']}, {entry['executable']})"
             if entry["pid"]
             else "a program that could not be seen"
         )
-        publisher = [row["name"] for row in observed["engine"]["api"]["containers"] if entry["port"] in row["ports"]]
+        containers = observed["engine"]["api"]["containers"] if proto == "tcp" else []
+        publisher = [row["name"] for row in containers if entry["port"] in row["ports"]]
         who += f", for container {publisher[0]}" if publisher else ""
-        yield found(
-            "port_held", f"port {entry['port']}/tcp is held by {who}", f"listening on {entry['port']}/tcp: {who}"
-        )
+        yield found("port_held", f"port {port} is held by {who}", f"listening on {port}: {who}")
 
 
 # Those of any host, and those that only a host in the overlay must pass: one of the store alone may have any engine.

@@ -7,7 +7,7 @@ from __future__ import annotations
 import gzip
 import json
 import re
-from typing import Any
+from typing import Any, Sequence
 
 from ansible_collections.multihost.overlay.plugins.module_utils._preflight_reader import LINK_TRIALS, MODULES, Reader
 
@@ -20,6 +20,7 @@ CONFIG_NAMES = {
     "overlay": "OVERLAY_FS",
 }
 LISTEN = "0A"
+UNCONNECTED = "07"
 
 
 def kernel_config(reader: Reader, kernel: str) -> dict[str, str]:
@@ -82,33 +83,35 @@ def read_modules(reader: Reader, kernel: str) -> dict[str, str]:
     return found
 
 
-def listening(text: str) -> dict[str, int]:
-    """Socket inode -> port, of the listening sockets in a /proc/net/tcp."""
+def listening(text: str, state: str = LISTEN) -> dict[str, int]:
+    """Socket inode -> port, of the listening sockets in a /proc/net/tcp, or of all unconnected ones in a /proc/net/udp."""
     rows = [line.split() for line in text.splitlines()[1:]]
-    return {row[9]: int(row[1].rsplit(":", 1)[1], 16) for row in rows if len(row) > 9 and row[3] == LISTEN}
+    return {row[9]: int(row[1].rsplit(":", 1)[1], 16) for row in rows if len(row) > 9 and row[3] == state}
 
 
-def read_listeners(reader: Reader, ports: list[int]) -> list[dict[str, Any]]:
-    """Who listens on one of ``ports``; processes are searched only if somebody does."""
-    inodes: dict[str, int] = {}
-    for path in ("/proc/net/tcp", "/proc/net/tcp6"):
-        inodes.update(listening(reader.text(path) or ""))
-    wanted = {f"socket:[{inode}]": port for inode, port in inodes.items() if port in ports}
+def read_listeners(reader: Reader, ports: list[int], udp: Sequence[int] = ()) -> list[dict[str, Any]]:
+    """Who listens on one of ``ports`` or ``udp``; processes are searched only if somebody does."""
+    wanted: dict[str, tuple[str, int]] = {}
+    for proto, state, asked in (("tcp", LISTEN, ports), ("udp", UNCONNECTED, udp)):
+        for path in (f"/proc/net/{proto}", f"/proc/net/{proto}6") if asked else ():
+            inodes = listening(reader.text(path) or "", state)
+            wanted.update({f"socket:[{inode}]": (proto, port) for inode, port in inodes.items() if port in asked})
     if not wanted:
         return []
     found = {}
     for pid in [name for name in reader.names("/proc") if name.isdigit()]:
         for descriptor in reader.names(f"/proc/{pid}/fd"):
-            port = wanted.get(reader.link(f"/proc/{pid}/fd/{descriptor}"))
-            if port is not None:
-                found[port] = {
-                    "port": port,
+            held = wanted.get(reader.link(f"/proc/{pid}/fd/{descriptor}"))
+            if held is not None:
+                found[held] = {
+                    "proto": held[0],
+                    "port": held[1],
                     "pid": int(pid),
                     "program": reader.line(f"/proc/{pid}/comm"),
                     "executable": reader.link(f"/proc/{pid}/exe"),
                 }
     nobody = {"pid": 0, "program": "", "executable": ""}
-    return [found.get(port, dict(nobody, port=port)) for port in sorted(set(wanted.values()))]
+    return [found.get(held, dict(nobody, proto=held[0], port=held[1])) for held in sorted(set(wanted.values()))]
 
 
 def read_manifest(reader: Reader) -> dict[str, Any]:

@@ -14,7 +14,7 @@ Json = Dict[str, Any]
 GOSSIP_PORT = 7946
 API_PORTS = {"tls": 2376, "insecure": 2375}
 # Seconds that an agent whose work is done waits for the play to take its result, and may take beyond its last deadline.
-KEEP = 60.0
+KEEP = 20.0
 LAST = 5.0
 # Consul: servers take calls from all members, and all members gossip. The HTTP API listens on loopback only.
 STORE_PORTS = {

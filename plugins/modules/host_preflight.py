@@ -47,6 +47,11 @@ options:
     type: list
     elements: int
     default: []
+  engine_ports:
+    description: TCP ports that the engine's API will bind on this host.
+    type: list
+    elements: int
+    default: []
   address:
     description: The host's underlay address. Without it nothing about addresses is checked.
     type: str
@@ -190,6 +195,7 @@ ARGUMENTS = {
     "store_type": {"type": "str", "choices": ["consul", "etcd", "zookeeper"], "default": "consul"},
     "store_url": {"type": "str", "default": ""},
     "store_ports": {"type": "list", "elements": "int", "default": []},
+    "engine_ports": {"type": "list", "elements": "int", "default": []},
     "address": {"type": "str", "default": ""},
     "interface": {"type": "str", "default": ""},
     "networks": {"type": "list", "elements": "dict", "default": []},

@@ -112,8 +112,8 @@ def test_a_built_host_has_no_findings_on_the_second_run() -> None:
     observed["engine"]["api"]["info"].update(ClusterStore="consul://127.0.0.1:8500", ClusterAdvertise="10.88.0.11:2376")
     observed["manifest"] = {"roles": ["overlay_consul", "overlay_docker"]}
     observed["listeners"] = [
-        {"port": 8500, "pid": 5, "program": "consul", "executable": "/usr/bin/consul"},
-        {"port": 7946, "pid": 6, "program": "dockerd", "executable": "/usr/sbin/dockerd"},
+        {"proto": "tcp", "port": 8500, "pid": 5, "program": "consul", "executable": "/usr/bin/consul"},
+        {"proto": "tcp", "port": 7946, "pid": 6, "program": "dockerd", "executable": "/usr/sbin/dockerd"},
     ]
     observed["addresses"] += [
         {"interface": "docker0", "address": "172.17.0.1", "prefix": 16, "dynamic": False},
@@ -532,16 +532,30 @@ def test_store_in_a_container(row: dict[str, Any], expected: bool) -> None:
 )
 def test_ports(program: str, roles: list[str], expected: bool) -> None:
     observed = dict(bare(), manifest={"roles": roles})
-    observed["listeners"] = [{"port": 8500, "pid": 5, "program": program, "executable": "/opt/x/" + program}]
+    observed["listeners"] = [
+        {"proto": "tcp", "port": 8500, "pid": 5, "program": program, "executable": "/opt/x/" + program}
+    ]
     rows = plan(observed, params())
     assert [row["id"] for row in rows] == (["port_held"] if expected else [])
     assert all(f"/opt/x/{program}" in row["message"] for row in rows)
 
 
+def test_a_udp_port_that_a_program_holds() -> None:
+    observed = bare()
+    observed["listeners"] = [
+        {"proto": "udp", "port": 7946, "pid": 5, "program": "python3", "executable": "/usr/bin/python3"},
+        # The kernel's vxlan: no process, and no trouble.
+        {"proto": "udp", "port": 4789, "pid": 0, "program": "", "executable": ""},
+    ]
+    assert "port 7946/udp is held by python3 (pid 5" in only(observed, "port_held")["message"]
+
+
 def test_a_published_port_names_its_container() -> None:
     observed = docker()
     observed["engine"]["api"]["containers"] = [{"name": "kv", "image": "x", "ports": [8500], "host_network": False}]
-    observed["listeners"] = [{"port": 8500, "pid": 5, "program": "docker-proxy", "executable": "/usr/bin/docker-proxy"}]
+    observed["listeners"] = [
+        {"proto": "tcp", "port": 8500, "pid": 5, "program": "docker-proxy", "executable": "/usr/bin/docker-proxy"}
+    ]
     assert "container kv" in only(observed, "port_held")["message"]
 
 

@@ -234,11 +234,28 @@ def test_listeners(fake: Host) -> None:
     fake.file("/proc/42/comm", "consul\n")
     fake.link("/proc/42/exe", "/usr/bin/consul")
     fake.link("/proc/42/fd/3", "socket:[777]")
-    row = {"port": 8500, "pid": 42, "program": "consul", "executable": "/usr/bin/consul"}
+    row = {"proto": "tcp", "port": 8500, "pid": 42, "program": "consul", "executable": "/usr/bin/consul"}
     assert system.read_listeners(fake.reader, [8500, 7946]) == [row]
     assert system.read_listeners(fake.reader, [7946]) == []
     (fake.root / "proc/42/fd/3").unlink()
     assert system.read_listeners(fake.reader, [8500])[0]["program"] == ""
+
+
+UDP = (
+    "  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode ref pointer drops\n"
+    " 100: 00000000:12B5 00000000:0000 07 00000000:00000000 00:00000000 00000000     0        0 900 2 0 0\n"
+    " 101: 0B0A0A0A:1F0A 00000000:0000 07 00000000:00000000 00:00000000 00000000     0        0 901 2 0 0\n"
+)
+
+
+def test_holders_of_udp_ports(fake: Host) -> None:
+    fake.file("/proc/net/udp", UDP)
+    fake.file("/proc/42/comm", "python3\n")
+    fake.link("/proc/42/fd/3", "socket:[901]")
+    assert system.read_listeners(fake.reader, [7946], []) == []
+    vxlan, gossip = system.read_listeners(fake.reader, [7946], [4789, 7946])
+    assert (vxlan["proto"], vxlan["port"], vxlan["pid"]) == ("udp", 4789, 0)  # the kernel's
+    assert (gossip["proto"], gossip["port"], gossip["program"]) == ("udp", 7946, "python3")
 
 
 def test_manifest(fake: Host) -> None:
