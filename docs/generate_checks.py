@@ -25,8 +25,8 @@ Made from the registers in `plugins/module_utils` (dictionaries `CHECKS`) and fr
 
 Two playbooks look for what is wrong, and change nothing on any host:
 
-- **preflight** reads each host in one call of `host_preflight`, before anything is changed, compares the hosts with one another, and ends
-  the run if there are errors. `site` begins with it.
+- **preflight** reads each host in one call of `host_preflight`, before anything is changed, sends packets between all hosts on the real
+  ports ([probe.md](probe.md)), compares the hosts with one another, and ends the run if there are errors. `site` begins with it.
 - **doctor** examines a running cluster in one call of `host_doctor` per host and compares hosts, engines and store with one another
   ([doctor.md](doctor.md)).
 
@@ -39,7 +39,8 @@ errors first, each with its host, what was seen and the cure, and write all find
 - **info**: good to know, or put right by a later role.
 
 The JSON is `{"schema_version", "findings": [{"host", "id", "level", "message", "evidence", "fix"}], "summary": {"hosts", "hosts_read",
-"errors", "warnings", "infos"}}`, errors first. In the XML each host is a test case, which fails if a finding of this host ends the run,
+"errors", "warnings", "infos"}}`, errors first. A finding about a path between hosts has `from` and `to` besides, and `preflight.json` has
+`underlay`, what was measured ([probe.md](probe.md)). In the XML each host is a test case, which fails if a finding of this host ends the run,
 and each finding is one.
 
 What cannot be read is a finding (`unreadable`, `unexamined`), never a crash. A Docker engine that does not run is not started in order to

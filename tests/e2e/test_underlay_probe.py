@@ -224,9 +224,11 @@ def test_a_run_that_is_killed_leaves_nothing(cluster: Cluster, tmp_path: Path) -
         rule(cluster, "node3", "-s", ADDRESSES["node2"], "-j", "DROP"),
         start_playbook("playbooks/preflight.yml", inventory=INVENTORY, extra_vars=extra) as running,
     ):
-        running.wait_for_task("Take the probe's results")
-        wait_for("something to be left behind", lambda: traces(cluster), 10, every=0.1)
+        # Before a task has begun to take the results: that would send the agents away, though nobody hears it.
+        running.wait_for_task("Start the probe's agents")
+        wait_for("an agent", lambda: traces(cluster), 20, every=0.05)
         running.kill()
+    assert traces(cluster), "the agents were gone before the run was killed"
     wait_for("nothing to be left", lambda: traces(cluster) == [], 60)
 
 
