@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import signal
 import time
@@ -16,6 +17,7 @@ from ansible_collections.multihost.overlay.plugins.module_utils import _run_stat
 Json = Dict[str, Any]
 # A result that nobody collects (the play was interrupted) goes away with the agent after this many seconds.
 KEEP = 300.0
+_PR_SET_NAME = 15
 _ENDING = (signal.SIGTERM, signal.SIGINT, signal.SIGALRM)
 
 
@@ -61,11 +63,18 @@ def _detach(keep: int, log: str) -> None:
         signal.signal(number, _raise_ended)
 
 
+def _rename(name: str) -> None:
+    """What ps shows, and what preflight knows its own agent by."""
+    with suppress(OSError, AttributeError):
+        ctypes.CDLL(None).prctl(_PR_SET_NAME, name.encode(), 0, 0, 0)
+
+
 def _live(run: str, kind: str, descriptor: int, last: float, keep: float, work: Callable[[str], None]) -> NoReturn:
     """The agent's whole life, after the second fork. It never returns into the module's code."""
     path = state.directory(run, kind=kind)
     try:
         _detach(descriptor, os.path.join(path, "log"))
+        _rename(f"overlay-{kind}")
         signal.setitimer(signal.ITIMER_REAL, last)
         work(path)
         _await_collection(path, keep)

@@ -274,7 +274,8 @@ def unset_subnet(name: str, observed: Observed) -> Findings:
 
 def check_ports(observed: Observed, wanted: Observed) -> Findings:
     """Ports that our services bind are free, or held by the very service that this collection runs."""
-    ours = {"dockerd"}
+    # The last is the probe's agent, which may outlive a run that was killed by some seconds.
+    ours = {"dockerd", "overlay-probe"}
     if f"overlay_{wanted['store_type']}" in observed["manifest"]["roles"]:
         ours.add("java" if wanted["store_type"] == "zookeeper" else wanted["store_type"])
     for entry in observed["listeners"]:

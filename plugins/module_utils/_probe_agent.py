@@ -6,9 +6,11 @@ from __future__ import annotations
 
 import http.client
 import json
+import os
 import subprocess
 import time
 import traceback
+from contextlib import suppress
 from typing import Any, Dict, List
 
 from ansible_collections.multihost.overlay.plugins.module_utils import _run_state as state
@@ -101,7 +103,8 @@ def _work(plan: Json, place: int, path: str) -> None:
     probe = None
     try:
         probe = Probe(plan, place, time.monotonic())
-        run_probe(probe)
+        # Who takes the place away wants the agent gone: a run that was killed has a successor.
+        run_probe(probe, lambda: not os.path.isdir(path))
     except EndedError as exc:
         errors.append(str(exc))
     except Exception:
@@ -112,7 +115,8 @@ def _work(plan: Json, place: int, path: str) -> None:
         if probe is not None:
             result = probe.result()
             probe.close()
-        state.write_json(path, "result.json", dict(result, errors=errors))
+        with suppress(FileNotFoundError):
+            state.write_json(path, "result.json", dict(result, errors=errors))
 
 
 def spawn(plan: Json, host: str) -> None:

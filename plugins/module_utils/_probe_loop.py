@@ -106,7 +106,7 @@ class Probe:
         for peer in range(len(self.addresses)):
             if peer != place:
                 out, back = Expected(plan, place, peer), Expected(plan, peer, place)
-                self.pairs[peer] = Pair(out, back, now, now + knock, gossip_until)
+                self.pairs[peer] = Pair(out, back, now, now + knock, gossip_until, len(self.addresses))
                 for port in out.tcp:
                     self.calls[peer, port] = Call(self.addresses[place], self.addresses[peer], port)
         self.finish += now
@@ -217,13 +217,13 @@ class Probe:
         self.sockets.close()
 
 
-def run_probe(probe: Probe) -> None:
-    """Work until all is done, or until the probe's end."""
+def run_probe(probe: Probe, dismissed: Callable[[], bool] = lambda: False) -> None:
+    """Work until all is done, until the probe's end, or until it is sent away."""
     poll = select.poll()
     for sock in (probe.sockets.udp, probe.sockets.icmp, probe.sockets.tcp):
         poll.register(sock.fileno(), select.POLLIN)
     now = time.monotonic()
-    while not probe.finished(now):
+    while not probe.finished(now) and not dismissed():
         probe.act(now)
         poll.poll(max(0.0, probe.wake_at(now) - time.monotonic()) * 1000)
         now = time.monotonic()

@@ -16,7 +16,7 @@ from ansible_collections.multihost.overlay.plugins.module_utils._probe_plan impo
 NEVER = float("inf")
 KNOCK_FIRST, KNOCK_SLOWEST = 0.05, 0.4
 EVERY = 0.05
-SETTLE = 2.0  # seconds after a sign of the peer: what is not proven by then is not
+SETTLE, SETTLE_MOST = 2.0, 5.0  # seconds after a sign of the peer: what is not proven by then is not
 LADDER_AFTER = 0.6
 LADDER_ROUNDS = 2
 BURST = 8  # sizes of the ladder in one go
@@ -37,8 +37,14 @@ def ladder(mtu: int) -> List[int]:
 class Pair:
     """Books and timers for one peer. ``out`` and ``back`` say what is sent to it and expected of it."""
 
-    def __init__(self, out: Expected, back: Expected, now: float, knock_until: float, gossip_until: float) -> None:
+    def __init__(
+        self, out: Expected, back: Expected, now: float, knock_until: float, gossip_until: float, hosts: int = 2
+    ) -> None:
         self.out, self.back = out, back
+        # Many hosts mean many pairs for each agent: it goes round more slowly, and waits longer.
+        slower = max(1.0, hosts / 12)
+        self.every, self.burst = EVERY * slower, int(BURST * slower)
+        self.settle = min(SETTLE + hosts * 0.1, SETTLE_MOST)
         self.streams = [*out.udp, ICMP]
         self.bits = {stream: 1 << place for place, stream in enumerate(back.udp)}
         self.sent_bits = {stream: 1 << place for place, stream in enumerate(out.udp)}
@@ -96,7 +102,7 @@ class Pair:
 
     def settle_at(self) -> float:
         """When what is missing counts as lost."""
-        return min(self.up_at + SETTLE, NEVER) if self.up_at != NEVER else self.knock_until
+        return self.up_at + self.settle if self.up_at != NEVER else self.knock_until
 
     def _complete(self) -> bool:
         wanted = FULL_BIT | sum(self.bits.values())
@@ -136,7 +142,7 @@ class Pair:
             self.at = now + self.pause
             self.pause = min(self.pause * 1.6, KNOCK_SLOWEST)
         else:
-            self.at = now + EVERY
+            self.at = now + self.every
         if done:
             self.parted += 1
         self.sent += 1
@@ -161,7 +167,7 @@ class Pair:
         if not self.rungs and self.rounds < LADDER_ROUNDS:
             self.rounds += 1
             self.rungs = [self.out.mtu, *ladder(self.out.mtu)]
-        now_due, self.rungs = self.rungs[:BURST], self.rungs[BURST:]
+        now_due, self.rungs = self.rungs[: self.burst], self.rungs[self.burst :]
         return [(stream, size) for size in now_due for stream in carriers]
 
     def result(self) -> Json:

@@ -105,10 +105,15 @@ def remove(run: str, base: str = BASE, *, kind: str = VERIFY) -> None:
     shutil.rmtree(directory(run, base, kind=kind), ignore_errors=True)
 
 
-def dead_runs(base: str = BASE, *, kind: str = VERIFY) -> List[str]:
-    """Runs whose directory is there and whose agent is not."""
+def runs(base: str = BASE, *, kind: str = VERIFY) -> List[str]:
+    """Runs whose directory is there."""
     try:
         names = [name for name in os.listdir(base) if name.startswith(kind + "-")]
     except OSError:
         return []
-    return sorted(run for run in (name[len(kind) + 1 :] for name in names) if not alive(run, base, kind=kind))
+    return sorted(name[len(kind) + 1 :] for name in names)
+
+
+def dead_runs(base: str = BASE, *, kind: str = VERIFY) -> List[str]:
+    """Runs whose directory is there and whose agent is not."""
+    return [run for run in runs(base, kind=kind) if not alive(run, base, kind=kind)]

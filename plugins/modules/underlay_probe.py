@@ -37,7 +37,7 @@ attributes:
 options:
   state:
     description:
-      - V(started) returns what the plan needs to know of this host, and removes what killed runs left behind.
+      - V(started) returns what the plan needs to know of this host, and ends and removes what earlier runs left behind.
       - V(probed) starts the agent with O(plan) and returns at once.
       - V(collected) waits until the agent has ended, and returns its result.
     type: str
@@ -144,7 +144,7 @@ members:
   type: dict
   sample: {10.88.0.12: true}
 removed:
-  description: What killed runs had left and was removed.
+  description: The numbers of earlier runs of which something was left, and was removed.
   returned: for O(state=started)
   type: list
   elements: str
@@ -183,10 +183,10 @@ NOBODY: Json = {"interface": "", "mtu": 0, "held": [], "bridges": {}, "networks"
 
 
 def started(params: Json) -> Json:
-    """Read; remove the places of runs whose agent is dead."""
-    removed = state.dead_runs(kind=state.PROBE)
+    """Read; send away what runs that were killed have left, since it would be in the way of this one."""
+    removed = state.runs(kind=state.PROBE)
     for run in removed:
-        state.remove(run, kind=state.PROBE)
+        state.dismiss(run, 3.0, kind=state.PROBE)
     client = DockerClient(params["docker_socket"], timeout=5.0)
     seen = observe(params["address"], params["ports"], params["networks"], params["consul_port"], client)
     return dict(seen, changed=False, removed=removed)

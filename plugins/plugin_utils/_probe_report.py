@@ -339,10 +339,14 @@ def check_lost(paths: Paths) -> Iterator[Finding]:
         yield dict(found("probe_failed", f"the paths from and to {host} were not proven", words[-600:]), host=host)
     for host in paths.topology["groups"]["members"]:
         view = paths.started.get(host)
-        # One that cannot be reached, or not be read, has its own finding.
-        if view and "mtu" in view and problem_of(view):
-            message = f"the paths from and to {host} were not probed"
-            yield dict(found("probe_skipped", message, problem_of(view)), host=host)
+        # One that could not be read has its own finding, and its task was skipped.
+        if not view or view.get("skipped") or not problem_of(view):
+            continue
+        if "mtu" in view:
+            row = found("probe_skipped", f"the paths from and to {host} were not probed", problem_of(view))
+        else:
+            row = found("probe_failed", f"the paths from and to {host} were not proven", problem_of(view)[-600:])
+        yield dict(row, host=host)
 
 
 def findings_of(paths: Paths, clock_most: float, encryption: str = "none") -> list[Finding]:

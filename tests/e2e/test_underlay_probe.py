@@ -218,8 +218,29 @@ def test_a_part_of_the_hosts_is_not_probed_and_that_is_said(cluster: Cluster, tm
     assert read(tmp_path)["underlay"] is None
 
 
-def test_a_run_that_is_killed_leaves_nothing(cluster: Cluster, tmp_path: Path) -> None:
-    extra = {"overlay_report_dir": str(tmp_path), "overlay_preflight_probe_patience": 5}
+def test_a_host_that_is_down_is_left_out(cluster: Cluster, tmp_path: Path) -> None:
+    cluster.labctl("stop", "node1")
+    try:
+        preflight(tmp_path)
+        assert bad(tmp_path) == [("host_unreachable", "", "node1")]
+        assert {(row["from"], row["to"]) for row in read(tmp_path)["underlay"]["paths"]} == {
+            ("node2", "node3"),
+            ("node3", "node2"),
+        }
+    finally:
+        cluster.labctl("start", "node1")
+
+
+def test_a_run_that_is_killed_is_no_trouble_for_the_next(cluster: Cluster, tmp_path: Path) -> None:
+    killed_run(cluster, tmp_path)
+    preflight(tmp_path)
+    assert bad(tmp_path) == []
+    assert traces(cluster) == []
+
+
+def killed_run(cluster: Cluster, report: Path) -> None:
+    """The controller dies while the agents are at work, since one path is broken."""
+    extra = {"overlay_report_dir": str(report), "overlay_preflight_probe_patience": 10}
     with (
         rule(cluster, "node3", "-s", ADDRESSES["node2"], "-j", "DROP"),
         start_playbook("playbooks/preflight.yml", inventory=INVENTORY, extra_vars=extra) as running,
@@ -229,6 +250,10 @@ def test_a_run_that_is_killed_leaves_nothing(cluster: Cluster, tmp_path: Path) -
         wait_for("an agent", lambda: traces(cluster), 20, every=0.05)
         running.kill()
     assert traces(cluster), "the agents were gone before the run was killed"
+
+
+def test_a_run_that_is_killed_leaves_nothing(cluster: Cluster, tmp_path: Path) -> None:
+    killed_run(cluster, tmp_path)
     wait_for("nothing to be left", lambda: traces(cluster) == [], 60)
 
 

@@ -218,8 +218,17 @@ def test_a_silent_peer_is_given_up_when_patience_ends() -> None:
 def test_what_is_missing_of_a_living_peer_is_lost_after_a_while() -> None:
     one = make_pair(knock=60.0)
     one.on_packet(0, codec.SMALL, 0, 0, 1.0)
-    assert not one.is_done(2.9)
-    assert one.is_done(3.0)
+    assert not one.is_done(3.1)
+    assert one.is_done(3.3)
+
+
+def test_many_hosts_are_given_more_time() -> None:
+    made = plan()
+    ways = planner.Expected(made, 1, 2), planner.Expected(made, 2, 1)
+    few, many, most = (pair.Pair(*ways, 0.0, 3.0, 0.0, hosts) for hosts in (3, 20, 200))
+    assert (few.every, few.burst) == (pair.EVERY, pair.BURST)
+    assert few.settle < many.settle < most.settle == pair.SETTLE_MOST
+    assert few.every < many.every < most.every
 
 
 def test_gossip_is_waited_for_only_where_it_can_be_heard() -> None:

@@ -30,6 +30,7 @@ FUNCTIONS = (
     state.wait_result,
     state.remove,
     state.dead_runs,
+    state.runs,
 )
 
 
@@ -113,6 +114,19 @@ def test_what_a_dead_agent_left_is_removed_by_the_next_run(run_module, base):
     first = call(run_module, "started", address="127.0.0.1", docker_socket=str(base / "no-engine"))
     assert first["removed"] == ["feedfeedfeedfeed"]
     assert os.listdir(base) == ["verify-beefbeefbeefbeef"]
+
+
+def test_an_agent_of_a_run_that_was_killed_is_sent_away(run_module, base):
+    call(run_module, "probed", host="a", plan=plan(2, patience=30.0))
+    time.sleep(0.5)
+    (pid,) = holders(base)
+    with open(f"/proc/{pid}/comm", encoding="ascii") as stream:
+        assert stream.read().strip() == "overlay-probe"
+    params = {"address": "127.0.0.8", "ports": ["udp/47946"], "docker_socket": str(base / "no-engine")}
+    first = run_module(underlay_probe.main, {"state": "started", "run_id": "feedfeedfeedfeed", **params})
+    assert first["removed"] == [RUN]
+    assert holders(base) == []
+    assert os.listdir(base) == []
 
 
 def test_collecting_what_was_never_started(run_module):

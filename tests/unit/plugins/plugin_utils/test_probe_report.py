@@ -322,6 +322,21 @@ def test_a_host_that_was_not_read_as_root_is_left_out() -> None:
     assert (row["id"], row["host"], row["level"]) == ("probe_skipped", "b", "info")
 
 
+@pytest.mark.parametrize(
+    ("started", "expected"),
+    [
+        ({"msg": "it broke", "failed": True}, [("probe_failed", "b")]),
+        ({"unreachable": True, "msg": "gone"}, [("probe_failed", "b")]),
+        ({"skipped": True, "changed": False}, []),
+    ],
+)
+def test_a_host_whose_first_call_failed(started: dict[str, Any], expected: list[tuple[str, str]]) -> None:
+    cluster = Cluster()
+    cluster.started["b"] = started
+    del cluster.collected["b"]
+    assert [(row["id"], row["host"]) for row in cluster.findings()] == expected
+
+
 def test_the_register_has_its_page() -> None:
     text = (Path(__file__).parents[4] / "docs" / "checks.md").read_text(encoding="utf-8")
     rows = re.findall(r"^\| `(\w+)` \| (\w+) \| (.*) \| (.*) \| (.*) \| (.*) \|$", text, re.MULTILINE)
