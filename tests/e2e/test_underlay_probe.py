@@ -316,7 +316,8 @@ def test_a_network_gets_the_underlays_mtu_when_it_is_created(joined: Cluster, tm
     networks.append({"name": "green", "subnet": "10.100.61.0/24"})
     extra = {"overlay_report_dir": str(tmp_path), "overlay_networks": networks}
     with mtu(joined, 1450, *HOSTS):
-        run_playbook("site.yml", inventory=INVENTORY, extra_vars=extra)
+        # The proof of the older network would rightly fail: its large packets are lost.
+        run_playbook("site.yml", inventory=INVENTORY, extra_vars={**extra, "overlay_verify_networks": ["green"]})
         joined.start_service("node1", "small", "green")
         size = "print(open('/sys/class/net/eth0/mtu').read())"
         assert joined.out("node1", "docker", "exec", "small", "/usr/bin/python3", "-c", size) == "1400"
