@@ -28,6 +28,23 @@ STARTED, COLLECTED = "__overlay_preflight_started", "__overlay_preflight_collect
 Json = dict[str, Any]
 
 
+def host_facts(hostvars: Json, host: str) -> Json:
+    """What preflight has read of a host; empty if it could not."""
+    facts: Json = (hostvars.get(host, {}).get("ansible_facts") or {}).get("overlay_host_facts") or {}
+    return facts
+
+
+def all_joined(topology: Json, hostvars: Json) -> bool:
+    """Whether every Docker host uses the store already and has all the networks, so that no MTU is to be chosen."""
+    engines = [host_facts(hostvars, host).get("engine") or {} for host in topology["groups"]["hosts"]]
+    return all(
+        engine.get("running")
+        and engine.get("cluster_store") == topology["store_url"]
+        and set(topology["networks"]) <= set(engine.get("networks", []))
+        for engine in engines
+    )
+
+
 class ActionModule(ActionBase):
     """Begins, plans or composes one run of the probe."""
 
@@ -48,6 +65,7 @@ class ActionModule(ActionBase):
                 "gossip": {"type": "float", "default": 2.5},
                 "clock_offset": {"type": "float", "default": 2.0},
                 "clock_shift": {"type": "dict", "default": {}},
+                "unless_proven": {"type": "bool", "default": False},
             },
             required_if=[("state", "planned", ("run",)), ("state", "composed", ("run", "plan"))],
         )
@@ -67,6 +85,8 @@ class ActionModule(ActionBase):
         left_out = [host for host in members if host not in task_vars["ansible_play_hosts_all"]]
         why = f"--limit, or the play, leaves out {', '.join(left_out)}" if left_out else ""
         why = why or ("there is only one host" if len(members) < 2 else "")
+        if not why and args["unless_proven"] and all_joined(args["topology"], task_vars["hostvars"]):
+            why = "all hosts are in the cluster and have its networks, which verify proves"
         names = [f"{row['proto']}/{row['port']}" for row in ports_of(args["topology"])]
         return {"run": {"id": secrets.token_hex(8), "begun": time.time(), "ports": names, "skipped": why}}
 
@@ -99,12 +119,13 @@ class ActionModule(ActionBase):
             registered(task_vars["hostvars"], members, name, run["id"]) for name in (STARTED, COLLECTED)
         )
         ports = ports_of(topology)
-        paths = Paths(topology, ports, plan, started, collected)
+        firewalls = {host: host_facts(task_vars["hostvars"], host).get("firewall") for host in members}
+        paths = Paths(topology, ports, plan, started, collected, firewalls)
         findings = findings_of(paths, args["clock_offset"], topology["encryption"])
         seen = underlay(paths)
         shown = ports_text(ports, topology["groups"], topology["addresses"]) if needs_ports(findings) else []
         result: Json = {"findings": findings, "underlay": seen, "ports": shown}
         if seen["paths"]:
-            facts = {"mtu": seen["mtu"] - OVERHEAD[topology["encryption"]]}
-            result["ansible_facts"] = {"overlay_underlay": facts}
+            usable = {"mtu": seen["mtu"] - OVERHEAD[topology["encryption"]]}
+            result["ansible_facts"] = {"overlay_underlay": usable}
         return result

@@ -8,7 +8,8 @@ import json
 import mmap
 import os
 import re
-from typing import Any, Callable, Iterable, Protocol
+from contextlib import suppress
+from typing import Any, Callable, Iterable, Protocol, Sequence
 
 from ansible_collections.multihost.overlay.plugins.module_utils._docker import DockerClient, DockerError
 from ansible_collections.multihost.overlay.plugins.module_utils._preflight_reader import Reader
@@ -127,12 +128,22 @@ def ask(reader: Reader, client: Asking, path: str) -> Any:
         return None
 
 
-def read_api(reader: Reader, make_client: ClientFactory) -> dict[str, Any]:
-    """What the engine says. Networks are never listed: over a store that takes seconds (FACTS, ln#1427)."""
+def known_networks(client: Asking, names: Sequence[str]) -> list[str]:
+    """Those of the names that the engine knows as a network. One by one: a list is slow over a store (ln#1427)."""
+    found = []
+    for name in names:
+        with suppress(DockerError):  # unknown, or its store does not answer, which is said elsewhere
+            client.get(f"/networks/{name}")
+            found.append(name)
+    return found
+
+
+def read_api(reader: Reader, make_client: ClientFactory, networks: Sequence[str] = ()) -> dict[str, Any]:
+    """What the engine says, and which of the networks it knows if it has a store."""
     client = make_client()
     info = ask(reader, client, "/info")
     if not isinstance(info, dict):
-        return {"answers": False, "info": {}, "containers": []}
+        return {"answers": False, "info": {}, "containers": [], "networks": []}
     containers = ask(reader, client, "/containers/json") or []
     rows = [
         {
@@ -143,7 +154,8 @@ def read_api(reader: Reader, make_client: ClientFactory) -> dict[str, Any]:
         }
         for entry in containers
     ]
-    return {"answers": True, "info": info, "containers": rows}
+    known = known_networks(client, networks) if info.get("ClusterStore") else []
+    return {"answers": True, "info": info, "containers": rows, "networks": known}
 
 
 def stored_id(reader: Reader) -> str:
@@ -157,13 +169,16 @@ def stored_id(reader: Reader) -> str:
         return ""
 
 
-def read_engine(reader: Reader, make_client: ClientFactory = short_timeout_client) -> dict[str, Any]:
+def read_engine(
+    reader: Reader, make_client: ClientFactory = short_timeout_client, networks: Sequence[str] = ()
+) -> dict[str, Any]:
     """Everything about the engine. Its socket is asked only if dockerd runs: systemd would start it otherwise."""
     unit = read_unit(reader)
     pid = running_pid(reader)
     process: dict[str, Any] = read_process(reader, pid) if pid else {"argv": [], "environment": [], "executable": ""}
     binary = find_binary(reader, [process["executable"], unit["program"], *BINARIES])
-    api: dict[str, Any] = read_api(reader, make_client) if pid else {"answers": False, "info": {}, "containers": []}
+    silent: dict[str, Any] = {"answers": False, "info": {}, "containers": [], "networks": []}
+    api = read_api(reader, make_client, networks) if pid else silent
     version = str(api["info"].get("ServerVersion", ""))
     if binary and not version:
         version = reader.output([reader.path(binary), "--version"]) or ""

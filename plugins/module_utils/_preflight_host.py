@@ -79,6 +79,7 @@ def read_host(
     ports = [*wanted["store_ports"], *wanted.get("engine_ports", []), *([GOSSIP_PORT] if wanted["docker_host"] else [])]
     udp = [port for port in wanted["store_ports"] if port == STORE_GOSSIP_PORT]
     udp += [VXLAN_PORT, GOSSIP_PORT] if wanted["docker_host"] else []
+    networks = [str(entry.get("name")) for entry in wanted.get("networks", []) if entry.get("state") != "absent"]
     sections: list[tuple[str, Callable[[], Any], Any]] = [
         ("sysctl", lambda: read_sysctls(reader), {}),
         ("sysctl_settings", lambda: read_sysctl_settings(reader), []),
@@ -87,7 +88,7 @@ def read_host(
         ("kernel_net", lambda: read_kernel(reader, observed, wanted), {}),
         ("listeners", lambda: read_listeners(reader, ports, udp), []),
         ("manifest", lambda: read_manifest(reader), {"roles": []}),
-        ("engine", lambda: read_engine(reader, make_client), NO_ENGINE),
+        ("engine", lambda: read_engine(reader, make_client, networks), NO_ENGINE),
     ]
     for name, read, default in sections:
         observed[name] = guarded(reader, name, read, default)
@@ -122,6 +123,7 @@ def engine_facts(engine: Mapping[str, Any]) -> dict[str, Any]:
         "live_restore": bool(info.get("LiveRestoreEnabled", False)),
         "containers_running": int(info.get("ContainersRunning") or 0),
         "swarm": swarm_active(engine),
+        "networks": list(engine["api"].get("networks", [])),
         "flags": flag_facts(engine["flags"]),
     }
 

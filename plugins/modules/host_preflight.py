@@ -181,6 +181,7 @@ ansible_facts:
           live_restore: true
           containers_running: 0
           swarm: false
+          networks: [blue]
           flags: {host: "fd://"}
 """
 

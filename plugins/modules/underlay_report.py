@@ -61,6 +61,12 @@ options:
       - For tests of this collection, which cannot set a clock. By host, seconds that its stamps are to be ahead.
     type: dict
     default: {}
+  unless_proven:
+    description:
+      - Leave the probe out where every Docker host uses the store already and has all networks of O(topology). For plays that end
+        with a proof of these networks.
+    type: bool
+    default: false
 seealso:
   - module: multihost.overlay.underlay_probe
 """

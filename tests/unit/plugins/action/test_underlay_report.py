@@ -16,13 +16,22 @@ TOPOLOGY = {
     "mode": "classic",
     "store_type": "consul",
     "store_managed": False,
+    "store_url": "consul://127.0.0.1:8500",
+    "networks": ["blue"],
     "docker_api": "none",
     "encryption": "none",
     "addresses": {"a": "10.0.0.1", "b": "10.0.0.2"},
     "groups": {"hosts": HOSTS, "servers": [], "members": HOSTS},
 }
 SEEN = {"problem": "", "interface": "eth0", "mtu": 1400, "held": [], "bridges": {}, "networks": {}, "members": {}}
-ARGS = {"topology": TOPOLOGY, "patience": 3.0, "gossip": 2.5, "clock_offset": 2.0, "clock_shift": {}}
+ARGS = {
+    "topology": TOPOLOGY,
+    "patience": 3.0,
+    "gossip": 2.5,
+    "clock_offset": 2.0,
+    "clock_shift": {},
+    "unless_proven": False,
+}
 
 
 def book(largest: int = 1400) -> dict[str, Any]:
@@ -37,7 +46,8 @@ def action():
 
 
 def begin(action, hosts=HOSTS, **changes):
-    return action._begin({**ARGS, **changes}, {"ansible_play_hosts_all": hosts})["run"]
+    hostvars = changes.pop("hostvars", {})
+    return action._begin({**ARGS, **changes}, {"ansible_play_hosts_all": hosts, "hostvars": hostvars})["run"]
 
 
 def run_of(action, books):
@@ -93,3 +103,20 @@ def test_a_part_of_the_hosts_is_not_probed(action, hosts, words):
 def test_nonsense_is_refused(action):
     with pytest.raises(AnsibleActionFail, match="patience must be 1 or more"):
         begin(action, patience=0.0)
+
+
+JOINED = {"running": True, "cluster_store": "consul://127.0.0.1:8500", "networks": ["blue", "green"]}
+
+
+@pytest.mark.parametrize(
+    ("changes", "probed"),
+    [({}, False), ({"networks": []}, True), ({"cluster_store": ""}, True), ({"running": False}, True)],
+)
+def test_where_a_proof_follows_only_hosts_or_networks_that_are_new_are_probed(action, changes, probed):
+    def facts(engine):
+        return {"ansible_facts": {"overlay_host_facts": {"engine": engine}}}
+
+    hostvars = {"a": facts(JOINED), "b": facts({**JOINED, **changes})}
+    assert (begin(action, unless_proven=True, hostvars=hostvars)["skipped"] == "") is probed
+    assert begin(action, hostvars=hostvars)["skipped"] == ""
+    assert begin(action, unless_proven=True)["skipped"] == ""
