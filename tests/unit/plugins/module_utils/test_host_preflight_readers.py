@@ -427,7 +427,7 @@ def test_an_engine_that_hangs(fake: Host) -> None:
     fake.link("/proc/self/ns/pid", "pid:[1]")
     dockerd(fake)
     found = engine.read_engine(fake.reader, Client)
-    assert found["api"] == {"answers": False, "info": {}, "containers": []}
+    assert found["api"] == {"answers": False, "info": {}, "containers": [], "networks": []}
     assert fake.reader.unreadable[0]["what"] == "GET /info"
 
 
