@@ -119,10 +119,7 @@ class ActionModule(ActionBase):
             registered(task_vars["hostvars"], members, name, run["id"]) for name in (STARTED, COLLECTED)
         )
         ports = ports_of(topology)
-        # With `report` role overlay_host changes no table, so what a table drops stays dropped.
-        updated = members if task_vars.get("overlay_host_firewall") != "report" else []
-        firewalls = {host: host_facts(task_vars["hostvars"], host).get("firewall") for host in updated}
-        paths = Paths(topology, ports, plan, started, collected, firewalls)
+        paths = Paths(topology, ports, plan, started, collected)
         findings = findings_of(paths, args["clock_offset"], topology["encryption"])
         seen = underlay(paths)
         shown = ports_text(ports, topology["groups"], topology["addresses"]) if needs_ports(findings) else []

@@ -53,13 +53,6 @@ CHECKS: dict[str, Check] = {
         "(in mode swarm another --data-path-port)",
         "m#33416",
     ),
-    "path_not_let_in_yet": Check(
-        "info",
-        "whom the receiving host's nftables table lets in (overlay_host_firewall), before the role updates it",
-        "a host that joins is a stranger to the others until they are told; its ports are proven by verify then",
-        "nothing to do in site.yml; after preflight alone run site.yml on all hosts",
-        "design",
-    ),
     "path_store_gossip": Check(
         "error",
         "the members as the local Consul sees them",

@@ -24,12 +24,8 @@ REFUSALS = ("refused", "EHOSTUNREACH", "ENETUNREACH", "EACCES", "ENOPROTOOPT")
 class Paths:
     """What every host did and heard, by the inventory's names. The receiver's book counts."""
 
-    def __init__(
-        self, topology: Json, ports: list[Json], plan: Json, started: Json, collected: Json, firewalls: Json
-    ) -> None:
-        """``firewalls``: for each host whether our own table is loaded, and which peers it lets in."""
+    def __init__(self, topology: Json, ports: list[Json], plan: Json, started: Json, collected: Json) -> None:
         self.topology, self.ports, self.plan, self.started = topology, ports, plan, started
-        self.firewalls = firewalls
         self.hosts: list[str] = plan["hosts"]
         self.lost = {host: words for host in self.hosts if (words := _lost(collected.get(host)))}
         self.good = [host for host in self.hosts if host not in self.lost]
@@ -62,10 +58,6 @@ class Path:
         plan = paths.plan
         self.expected = Expected(plan, plan["hosts"].index(source), plan["hosts"].index(target))
         self.address: str = paths.topology["addresses"][target]
-        table = paths.firewalls.get(target) or {"loaded": False}
-        # A host that joins is let in by the others' own tables only after preflight.
-        self.own: str = paths.topology["addresses"][source]
-        self.not_let_in_yet: bool = table["loaded"] and self.own not in table["peers"]
         # Consul's own word on the peer, where it has one.
         self.member: bool | None = paths.started[source]["members"].get(self.address)
 
@@ -211,14 +203,9 @@ def check_path(path: Path, back: Path) -> Iterator[Finding]:
         seen = f"{path.sent['sent']} rounds sent to {path.address}, none arrived, not even ICMP"
         yield _about(path, "path_dead", f"nothing arrives; it is dropped {_where(path)}", seen)
         return
-    if path.not_let_in_yet:
-        words = f"the cluster's ports of {path.target} are not open to {path.source} yet; role overlay_host opens them"
-        seen = f"our nftables table on {path.target} does not list {path.own}; {_passes(path)}"
-        yield _about(path, "path_not_let_in_yet", words, seen)
-    else:
-        yield from check_udp(path)
-        yield from check_tcp(path, back)
-        yield from check_member(path)
+    yield from check_udp(path)
+    yield from check_tcp(path, back)
+    yield from check_member(path)
     yield from check_mtu(path, back)
 
 

@@ -89,7 +89,7 @@ def probe(clock_shift=None, mtus=(1500, 1500), during=None):
         worker.start()
     for worker in workers:
         worker.join()
-    paths = Paths(TOPOLOGY, PORTS, plan, first, results, {})
+    paths = Paths(TOPOLOGY, PORTS, plan, first, results)
     return findings_of(paths, 2.0), underlay(paths), time.monotonic() - begun
 
 

@@ -48,7 +48,6 @@ class Cluster:
             for host in self.hosts
         }
         self.collected = {host: self._book(host) for host in self.hosts}
-        self.firewalls: dict[str, Any] = {}
 
     def _book(self, host: str) -> dict[str, Any]:
         tcp = {"7946": "connected", "8301": "connected", "8300": "connected"}
@@ -104,7 +103,7 @@ class Cluster:
     def paths(self) -> report.Paths:
         ports = ports_of(self.topology)
         plan = make_plan("0123456789abcdef", self.topology, ports, self.started, TIMING)
-        return report.Paths(self.topology, ports, plan, self.started, self.collected, self.firewalls)
+        return report.Paths(self.topology, ports, plan, self.started, self.collected)
 
     def findings(self) -> list[dict[str, str]]:
         return report.findings_of(self.paths(), 2.0, self.topology["encryption"])
@@ -346,17 +345,3 @@ def test_the_register_has_its_page() -> None:
         (check_id, *(field.replace("|", "\\|") for field in check)) for check_id, check in checks.items()
     ]
     assert not checks.keys() & _preflight_checks.CHECKS.keys()
-
-
-def test_a_host_that_joins_is_not_let_in_yet_and_no_error():
-    cluster = Cluster(HOSTS)
-    members = [ADDRESSES[host] for host in HOSTS[:3]]
-    cluster.firewalls = {host: {"loaded": True, "peers": members} for host in HOSTS[:3]}
-    for host in HOSTS[:3]:
-        cluster.drop("d", host, "4789/udp", "7946/udp", "7946/tcp", "8301/udp", "8301/tcp", "8300/tcp")
-    assert {(row["id"], row["level"]) for row in report.findings_of(cluster.paths(), 2.0)} == {
-        ("path_not_let_in_yet", "info")
-    }
-    cluster.drop("a", "b", "4789/udp")
-    errors = [row for row in report.findings_of(cluster.paths(), 2.0) if row["level"] == "error"]
-    assert [(row["id"], row["from"], row["to"]) for row in errors] == [("path_vxlan_swallowed", "a", "b")]
