@@ -104,6 +104,13 @@ CHECKS: dict[str, Check] = {
         "run chrony or systemd-timesyncd on all hosts",
         "m#25112",
     ),
+    "path_opened_later": Check(
+        "info",
+        "as the errors of paths, and who rules the receiving host's firewall",
+        "the host's own firewall does not let this peer in yet, and role overlay_host is about to change that",
+        "nothing to do with overlay_host_firewall: manage; run preflight again afterwards",
+        "design",
+    ),
     "path_unproven": Check(
         "info",
         "gossip of running engines and stores, which is only listened to",

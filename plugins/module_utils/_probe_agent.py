@@ -47,6 +47,22 @@ def link_mtu(name: str) -> int:
         return 0
 
 
+def firewall_manager() -> str:
+    """The program that rules this host's packet filter, if one does."""
+    with suppress(OSError), open("/etc/ufw/ufw.conf", encoding="utf-8") as stream:
+        if "ENABLED=yes" in stream.read().split():
+            return "ufw"
+    return "firewalld" if _runs("firewalld") else ""
+
+
+def _runs(program: str) -> bool:
+    for pid in filter(str.isdigit, os.listdir("/proc")):
+        with suppress(OSError), open(f"/proc/{pid}/comm", encoding="utf-8", errors="replace") as stream:
+            if stream.read().strip() == program:
+                return True
+    return False
+
+
 def network_mtus(client: DockerClient, names: List[str]) -> Json:
     """The MTU that each network was made with; 0 for Docker's default. Networks that are not there are left out."""
     found = {}
@@ -87,6 +103,7 @@ def observe(address: str, ports: List[str], networks: List[str], consul_port: in
         "held": held,
         "bridges": {name: link_mtu(name) for name in BRIDGES if link_mtu(name)},
         "networks": network_mtus(client, networks),
+        "manager": firewall_manager(),
         "members": consul_members(consul_port if f"udp/{8301}" in held else 0),
     }
 

@@ -138,6 +138,11 @@ networks:
   returned: for O(state=started)
   type: dict
   sample: {vnet1: 0}
+manager:
+  description: V(firewalld) or V(ufw) where it rules the host's firewall, else empty.
+  returned: for O(state=started)
+  type: str
+  sample: ""
 members:
   description: By address, whether the local Consul takes the member for alive.
   returned: for O(state=started)
@@ -179,7 +184,16 @@ from ansible_collections.multihost.overlay.plugins.module_utils._probe_agent imp
 from ansible_collections.multihost.overlay.plugins.module_utils._probe_plan import limits
 
 Json = Dict[str, Any]
-NOBODY: Json = {"interface": "", "mtu": 0, "held": [], "bridges": {}, "networks": {}, "members": {}, "removed": []}
+NOBODY: Json = {
+    "interface": "",
+    "mtu": 0,
+    "held": [],
+    "bridges": {},
+    "networks": {},
+    "members": {},
+    "manager": "",
+    "removed": [],
+}
 
 
 def started(params: Json) -> Json:

@@ -34,7 +34,8 @@ options:
     required: true
   topology:
     description:
-      - C(mode), C(store_type), C(store_managed), C(docker_api), C(encryption), C(addresses) by host, and C(groups) with
+      - C(mode), C(store_type), C(store_managed), C(docker_api), C(encryption), C(firewall) (as
+        C(overlay_host_firewall)), C(addresses) by host, and C(groups) with
         the lists C(hosts), C(servers) and C(members), which is both.
     type: dict
     required: true

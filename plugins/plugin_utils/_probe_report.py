@@ -48,6 +48,16 @@ def _lost(result: Json | None) -> str:
     return str("; ".join(result["errors"])) if result["errors"] else ""
 
 
+def _opened_later(paths: Paths, source: str, target: str) -> str:
+    """Which firewall of the target role overlay_host will open to this peer; empty where it is no matter of that role."""
+    if paths.topology.get("firewall") != "manage":
+        return ""
+    table = (paths.topology.get("tables") or {}).get(target) or {}
+    if table.get("loaded"):
+        return "" if paths.topology["addresses"][source] in table.get("peers", []) else "our own table"
+    return str(paths.started[target].get("manager", ""))
+
+
 class Path:
     """One direction between two hosts."""
 
@@ -58,6 +68,7 @@ class Path:
         plan = paths.plan
         self.expected = Expected(plan, plan["hosts"].index(source), plan["hosts"].index(target))
         self.address: str = paths.topology["addresses"][target]
+        self.opened_later = _opened_later(paths, source, target)
         # Consul's own word on the peer, where it has one.
         self.member: bool | None = paths.started[source]["members"].get(self.address)
 
@@ -139,7 +150,7 @@ def check_tcp(path: Path, back: Path) -> Iterator[Finding]:
         outcome = path.sent["tcp"].get(str(port), "timeout")
         seen = [f"connecting to {path.address}:{port} ended with: {outcome}", _passes(path)]
         if port in path.arrived["syn"] and outcome == "timeout":
-            if not back.dead:
+            if not back.dead and not back.opened_later:
                 words = f"{path.target}'s answers to connections on {port}/tcp do not come back"
                 yield _about(back, "path_tcp_dropped", words, seen)
         elif outcome in REFUSALS:
@@ -177,7 +188,7 @@ def dead_hosts(paths: Paths) -> dict[str, int]:
     found_dead = {}
     for host in paths.good:
         mine = [path for path in paths.pairs if host in (path.source, path.target)]
-        if len(mine) >= 4 and all(path.dead for path in mine):
+        if len(mine) >= 4 and all(path.dead and not path.opened_later for path in mine):
             found_dead[host] = len(mine) // 2
     # Where all are dead to all, there is no one host to blame.
     return found_dead if len(found_dead) < len(paths.good) - 1 else {}
@@ -199,12 +210,18 @@ def check_paths(paths: Paths) -> Iterator[Finding]:
 
 def check_path(path: Path, back: Path) -> Iterator[Finding]:
     """One direction."""
-    if path.dead:
+    if path.dead and not path.opened_later:
         seen = f"{path.sent['sent']} rounds sent to {path.address}, none arrived, not even ICMP"
         yield _about(path, "path_dead", f"nothing arrives; it is dropped {_where(path)}", seen)
         return
-    yield from check_udp(path)
-    yield from check_tcp(path, back)
+    closed = [*check_udp(path), *check_tcp(path, back)]
+    later = [row for row in closed if row["to"] == path.target and path.opened_later]
+    yield from (row for row in closed if row not in later)
+    if later:
+        words = (
+            f"{path.opened_later} of {path.target} does not let it in yet; role overlay_host changes that"
+        )
+        yield _about(path, "path_opened_later", words, [row["about"] for row in later])
     yield from check_member(path)
     yield from check_mtu(path, back)
 

@@ -44,6 +44,7 @@ class Cluster:
                 "bridges": {},
                 "networks": {},
                 "members": {},
+                "manager": "",
             }
             for host in self.hosts
         }
@@ -335,6 +336,30 @@ def test_a_host_whose_first_call_failed(started: dict[str, Any], expected: list[
     cluster.started["b"] = started
     del cluster.collected["b"]
     assert [(row["id"], row["host"]) for row in cluster.findings()] == expected
+
+
+def test_a_firewall_that_will_be_opened_is_no_error() -> None:
+    cluster = Cluster(firewall="manage")
+    for other in "ac":
+        cluster.drop(other, "b", "7946/udp", "4789/udp", "7946/tcp")
+    assert {row["level"] for row in cluster.findings()} == {"error"}
+    cluster.started["b"]["manager"] = "firewalld"
+    (row,) = cluster.findings()
+    assert (row["id"], row["level"], row["from"], row["to"]) == ("path_opened_later", "info", "a, c", "b")
+    assert "firewalld of b does not let it in yet" in row["message"]
+    cluster.topology["firewall"] = "off"
+    assert {row["level"] for row in cluster.findings()} == {"error"}
+
+
+def test_who_joins_is_let_in_by_the_others_tables_later_and_who_is_in_is_not_excused() -> None:
+    peers = [ADDRESSES[host] for host in "bc"]
+    tables = {host: {"loaded": True, "peers": peers} for host in "bc"}
+    cluster = Cluster(firewall="manage", tables=tables)
+    for other in "bc":
+        cluster.drop("a", other, "7946/udp", "4789/udp", "7946/tcp", "8301/tcp", "8301/udp")
+    assert [(row["id"], row["level"]) for row in cluster.findings()] == [("path_opened_later", "info")]
+    cluster.drop("b", "c", "4789/udp")
+    assert ("path_vxlan_swallowed", "b", "c") in cluster.ids()
 
 
 def test_the_register_has_its_page() -> None:
