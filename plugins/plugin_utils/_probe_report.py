@@ -218,9 +218,7 @@ def check_path(path: Path, back: Path) -> Iterator[Finding]:
     later = [row for row in closed if row["to"] == path.target and path.opened_later]
     yield from (row for row in closed if row not in later)
     if later:
-        words = (
-            f"{path.opened_later} of {path.target} does not let it in yet; role overlay_host changes that"
-        )
+        words = f"{path.opened_later} of {path.target} does not let it in yet; role overlay_host changes that"
         yield _about(path, "path_opened_later", words, [row["about"] for row in later])
     yield from check_member(path)
     yield from check_mtu(path, back)
