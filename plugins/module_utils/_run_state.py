@@ -9,6 +9,7 @@ import json
 import os
 import shutil
 import time
+from contextlib import suppress
 from typing import Any, Dict, List
 
 BASE = "/run/multihost-overlay"
@@ -24,10 +25,14 @@ def directory(run: str, base: str = BASE, *, kind: str = VERIFY) -> str:
 
 def create(run: str, plan: Json, base: str = BASE, *, kind: str = VERIFY) -> int:
     """Make the directory of a run, locked; return the lock. It fails when the run has one already."""
-    os.makedirs(base, mode=0o755, exist_ok=True)
     # It gets its name only when it is locked: an unlocked one would pass for a dead run's.
     nascent = os.path.join(base, f"new-{kind}-{run}")
-    os.mkdir(nascent, 0o700)
+    try:
+        os.makedirs(base, mode=0o755, exist_ok=True)
+        os.mkdir(nascent, 0o700)
+    except FileNotFoundError:  # another run's end took the empty directory away in between
+        os.makedirs(base, mode=0o755, exist_ok=True)
+        os.mkdir(nascent, 0o700)
     descriptor = os.open(os.path.join(nascent, "lock"), os.O_RDWR | os.O_CREAT, 0o600)
     fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     write_json(nascent, "plan.json", plan)
@@ -103,6 +108,8 @@ def wait_result(run: str, seconds: float, base: str = BASE, *, kind: str = VERIF
 def remove(run: str, base: str = BASE, *, kind: str = VERIFY) -> None:
     """Remove the directory, which also tells a waiting agent to go."""
     shutil.rmtree(directory(run, base, kind=kind), ignore_errors=True)
+    with suppress(OSError):  # somebody else's is in it
+        os.rmdir(base)
 
 
 def runs(base: str = BASE, *, kind: str = VERIFY) -> List[str]:
