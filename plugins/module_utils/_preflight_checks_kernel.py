@@ -38,6 +38,14 @@ CHECKS: dict[str, Check] = {
         "nothing to do for Docker's networks; add rules of your own to DOCKER-USER for others",
         "m#28257, fl#872",
     ),
+    "docker_rules_missing": Check(
+        "warning",
+        "the FORWARD chains of iptables in both flavours, while an engine runs that is to make rules",
+        "something flushed Docker's rules, as firewalld does when it is started after docker: published ports lead nowhere and "
+        "containers reach nothing outside the host",
+        "restart docker; once it was started beside firewalld it makes its rules anew after every reload of firewalld",
+        "m#27069",
+    ),
     "iptables_mixed": Check(
         "warning",
         "/proc/net/ip_tables_names, iptables-legacy-save and iptables-nft-save",

@@ -148,6 +148,8 @@ def read_kernel(reader: Reader, observed: Mapping[str, Any], wanted: Mapping[str
     return {
         "legacy": read_legacy(reader),
         "nft": parse_save(saved) if status == 0 else dict(NOTHING),
+        # Without a program that prints rules nothing is said of their absence.
+        "readable": status == 0,
         "walls": read_walls(reader, read_chains(reader)),
         "interface": interface,
         "rp_filter": read_rp_filter(reader, interface),

@@ -38,6 +38,13 @@ def check_rp_filter(observed: Observed, wanted: Observed) -> Findings:
         )
 
 
+def makes_rules(engine: Observed) -> bool:
+    """Whether this engine is to touch iptables at all."""
+    flags = {entry["flag"]: entry["value"] for entry in engine.get("flags", [])}
+    config = engine.get("daemon_json", {}).get("config", {})
+    return flags.get("iptables", "true") != "false" and config.get("iptables", True) is not False
+
+
 def check_forward(observed: Observed, _wanted: Observed) -> Findings:
     """A policy to drop is normal where Docker runs: its own rules let containers through."""
     kernel = observed.get("kernel_net", {})
@@ -47,8 +54,16 @@ def check_forward(observed: Observed, _wanted: Observed) -> Findings:
             f"the chain {name} of nftables drops what is forwarded, and no rule of its table speaks of Docker",
             f"{name}: hook forward, policy drop; what iptables accepts elsewhere does not overrule it",
         )
+    if any(kernel.get(flavour, {}).get("docker") for flavour in FLAVOURS):
+        return
+    if observed["engine"]["running"] and kernel.get("readable") and makes_rules(observed["engine"]):
+        yield found(
+            "docker_rules_missing",
+            "Docker runs, and none of its rules is there",
+            "FORWARD has no rule that names DOCKER-USER or docker0",
+        )
     drops = [flavour for flavour in FLAVOURS if kernel.get(flavour, {}).get("forward") == "DROP"]
-    if not drops or any(kernel[flavour]["docker"] for flavour in FLAVOURS):
+    if not drops:
         return
     evidence = f"iptables-{drops[0]}: -P FORWARD DROP, and no rule of Docker's"
     if observed["engine"]["running"]:

@@ -400,7 +400,7 @@ ROWS: tuple[Row, ...] = (
     Row(
         "published ports are dead after a reload of firewalld",
         "Docker's rules were flushed",
-        role("overlay_host", "brings them back after a reload") + doc("docker_rules_gone"),
+        pre("docker_rules_missing") + doc("docker_rules_gone"),
         "m#27069",
     ),
     Row(

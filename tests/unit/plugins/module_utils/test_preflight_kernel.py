@@ -94,6 +94,17 @@ def test_forward_drop_is_normal_where_docker_has_its_rules() -> None:
     assert ids(observed(nft=dropping, running=False)) == ["forward_policy_drop"]
 
 
+def test_rules_of_docker_that_were_flushed() -> None:
+    flushed = observed(readable=True)
+    assert ids(flushed) == ["docker_rules_missing"]
+    assert ids(observed(readable=True, running=False)) == []
+    assert ids(observed(readable=True, nft=kernel.parse_save(DOCKER))) == []
+    flushed["engine"]["flags"] = [{"flag": "iptables", "value": "false", "source": "unit"}]
+    assert ids(flushed) == []
+    flushed["engine"].update(flags=[], daemon_json={"config": {"iptables": False}})
+    assert ids(flushed) == []
+
+
 def test_a_wall_of_nftables() -> None:
     assert ids(observed(walls=["inet filter forward"])) == ["forward_drop"]
 
