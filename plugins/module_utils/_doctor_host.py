@@ -201,15 +201,24 @@ def token_of(reader: Reader, pid: int) -> str:
     return next((entry[len(TOKEN) :] for entry in entries if entry.startswith(TOKEN)), "")
 
 
+def ask_info(client: Client) -> tuple[Any, str]:
+    """What the engine says of itself, or why it says nothing: a finding of its own, not something unread."""
+    try:
+        return client.get("/info"), ""
+    except DockerError as exc:
+        return None, exc.message
+
+
 def read_engine(reader: Reader, client: Client) -> dict[str, Any]:
     """The engine, without its program's file: what it could do is preflight's."""
     unit, pid = read_unit(reader), running_pid(reader)
     process = read_process(reader, pid) if pid else {"argv": []}
-    info = ask(reader, client, "/info") if pid else None
+    info, silence = ask_info(client) if pid else (None, "")
     return {
         "pid": pid,
         "installed": bool(unit["files"]) or bool(pid),
         "answers": isinstance(info, dict),
+        "silence": silence,
         "info": info if isinstance(info, dict) else {},
         "flags": merge_flags(unit["flags"], parse_flags(process["argv"])),
         "daemon_json": read_daemon_json(reader),

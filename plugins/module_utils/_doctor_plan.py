@@ -61,7 +61,7 @@ def check_engine(observed: Observed, _wanted: Observed) -> Findings:
         state = f"docker.service is {unit.get('ActiveState', 'not there')} ({unit.get('SubState', '-')})"
         yield found("engine_down", "dockerd does not run", [state, *complaints(observed["journal"])])
     elif not engine["answers"]:
-        yield found("engine_hangs", "dockerd runs and does not answer on its socket", "/var/run/docker.sock")
+        yield found("engine_hangs", "dockerd runs and does not answer on its socket", engine["silence"] or "GET /info")
 
 
 def check_repair(observed: Observed, _wanted: Observed) -> Findings:

@@ -67,6 +67,7 @@ def sound() -> dict[str, Any]:
             "pid": 7,
             "installed": True,
             "answers": True,
+            "silence": "",
             "info": info,
             "flags": [{"flag": "host", "value": "fd://", "source": "/unit"}],
             "daemon_json": {"exists": True, "error": "", "config": config},
@@ -530,6 +531,15 @@ def test_containers_are_read() -> None:
     store = {"networks": [{"id": "dd", "driver": "overlay"}, {"id": "local", "driver": "bridge"}]}
     assert _doctor_host.known_networks(reader, engine, store, seen) == {NID: "overlay", "dd": ""}
     assert reader.unreadable == []
+
+
+def test_an_engine_that_says_nothing() -> None:
+    class Silent:
+        def get(self, path: str, query: Any = None) -> Any:
+            raise DockerError("timed out")
+
+    assert _doctor_host.ask_info(Silent()) == (None, "timed out")
+    assert _doctor_host.ask_info(Engine(**{"/info": {"ID": "x"}})) == ({"ID": "x"}, "")
 
 
 def test_no_list_of_containers_is_said() -> None:
