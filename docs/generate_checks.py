@@ -120,7 +120,7 @@ def table(title: str, entries: dict[str, tuple[str, Any]]) -> str:
 
 def way(one: Any, register: Any) -> str:
     """What is done, in a few words."""
-    if one.kind in (register.PREFLIGHT, register.DOCTOR):
+    if one.kind in (register.PREFLIGHT, register.PROBE, register.DOCTOR):
         return f"{one.kind} `{one.by}`"
     if one.kind == register.LATER:
         return f"**later**, with {register.PARTS[one.by]}" + (f": {one.how}" if one.how else "")

@@ -69,8 +69,9 @@ def doc(*ids: str) -> tuple[Way, ...]:
     return tuple(Way(DOCTOR, name) for name in ids)
 
 
-def probe(how: str) -> tuple[Way, ...]:
-    return (Way(PROBE, "underlay_probe", how),)
+def probe(*ids: str) -> tuple[Way, ...]:
+    """Checks of the paths between hosts."""
+    return tuple(Way(PROBE, name) for name in ids)
 
 
 def role(name: str, how: str) -> tuple[Way, ...]:
@@ -292,7 +293,7 @@ ROWS: tuple[Row, ...] = (
     Row(
         "control works, data does not",
         "udp 4789 blocked or swallowed",
-        probe("sends VXLAN frames both ways")
+        probe("path_vxlan_swallowed")
         + verify("fails exactly the dead direction")
         + machine("NSX and clouds that swallow VXLAN"),
         "m#33416",
@@ -300,7 +301,8 @@ ROWS: tuple[Row, ...] = (
     Row(
         "tcp passes and udp does not, peers are suspect",
         "7946/udp blocked",
-        probe("asks 7946 by tcp and by udp") + doc("journal_peer_suspect", "journal_tcp_only"),
+        probe("path_udp_dropped", "path_tcp_dropped", "path_tcp_refused", "path_dead", "path_host_dead")
+        + doc("journal_peer_suspect", "journal_tcp_only"),
         "m#33721",
     ),
     Row(
@@ -312,7 +314,9 @@ ROWS: tuple[Row, ...] = (
     Row(
         "large packets hang",
         "the overlay's MTU is larger than the path's less 50 bytes",
-        probe("finds the path's MTU by packets that may not be cut") + verify("sends full-size packets"),
+        probe("path_mtu_small", "path_mtu_asymmetric", "network_mtu_large", "bridge_mtu_large")
+        + role("overlay_networks", "takes the MTU that the probe found when it creates a network")
+        + verify("sends full-size packets"),
         "m#24906, ln#2661",
     ),
     Row(
@@ -444,7 +448,7 @@ ROWS: tuple[Row, ...] = (
     Row(
         "a swarm's certificate is not yet valid",
         "clocks apart",
-        probe("compares the clocks") + later("swarm"),
+        probe("clock_offset") + later("swarm"),
         "m#25112",
     ),
     Row(
@@ -481,7 +485,13 @@ ROWS: tuple[Row, ...] = (
     Row(
         "a port is taken",
         "another program listens on a port of ours",
-        pre("port_held") + probe("names the program"),
+        pre("port_held"),
+        "design",
+    ),
+    Row(
+        "the store loses a member though its host is well",
+        "8301 blocked for tcp or udp",
+        probe("path_store_gossip", "path_udp_dropped", "path_tcp_dropped"),
         "design",
     ),
     # -- strangers

@@ -66,7 +66,7 @@ def problems(rows: tuple[register.Row, ...], ids: set[str], roles: set[str]) -> 
     known = {
         register.PREFLIGHT: ids,
         register.DOCTOR: ids,
-        register.PROBE: {"underlay_probe"},
+        register.PROBE: ids,
         register.PREVENTED: roles,
         register.VERIFY: roles,
         register.LATER: set(register.PARTS),
