@@ -25,7 +25,6 @@ from ansible_collections.multihost.overlay.plugins.plugin_utils._probe_report im
 
 # What the hosts' tasks registered; role overlay_preflight uses these names.
 STARTED, COLLECTED = "__overlay_preflight_started", "__overlay_preflight_collected"
-READ = "__overlay_preflight_result"
 Json = dict[str, Any]
 
 
@@ -120,7 +119,7 @@ class ActionModule(ActionBase):
             registered(task_vars["hostvars"], members, name, run["id"]) for name in (STARTED, COLLECTED)
         )
         ports = ports_of(topology)
-        topology["tables"] = {host: self._table(task_vars["hostvars"], host) for host in members}
+        topology["tables"] = {host: host_facts(task_vars["hostvars"], host).get("firewall") for host in members}
         paths = Paths(topology, ports, plan, started, collected)
         findings = findings_of(paths, args["clock_offset"], topology["encryption"])
         seen = underlay(paths)
@@ -130,10 +129,3 @@ class ActionModule(ActionBase):
             usable = {"mtu": seen["mtu"] - OVERHEAD[topology["encryption"]]}
             result["ansible_facts"] = {"overlay_underlay": usable}
         return result
-
-    @staticmethod
-    def _table(hostvars: Any, host: str) -> Json:
-        """Whom a host's own nftables table lets in, from what was read of it before."""
-        result = plain(hostvars[host][READ]) if READ in hostvars[host] else {}
-        facts = (result.get("ansible_facts") or {}).get("overlay_host_facts") or {}
-        return dict(facts.get("firewall") or {})
