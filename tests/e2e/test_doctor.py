@@ -367,17 +367,19 @@ def says(cluster: Cluster, host: str, words: str) -> int:
 
 @contextmanager
 def no_gossip_by_udp(cluster: Cluster) -> Iterator[Trouble]:
-    """7946/udp is dropped between two hosts, and tcp is not."""
-    pair = ("node1", "node3")
-    for host in pair:
+    """7946/udp is dropped between one host and both others, and tcp is not. With one pair cut the third host helps out."""
+    for host in HOSTS:
         restart(cluster, host)
-    cluster.labctl("partition", *pair, "--proto", "udp", "--port", "7946")
+    for host in ("node2", "node3"):
+        cluster.labctl("partition", "node1", host, "--proto", "udp", "--port", "7946")
     wait_for(
-        "both engines complain", lambda: all(says(cluster, host, "other probes failed") >= 3 for host in pair), 150
+        "all complain",
+        lambda: all(says(cluster, host, "node[0-9] but other probes failed") >= 6 for host in HOSTS),
+        120,
     )
-    yield {(host, "journal_tcp_only") for host in pair}
+    yield {(host, "journal_tcp_only") for host in HOSTS}
     cluster.labctl("heal")
-    for host in pair:
+    for host in HOSTS:
         restart(cluster, host)
 
 
