@@ -211,7 +211,7 @@ def findings_of(host: str, folder: Path) -> set[str]:
 def firewalld(walled: Cluster, tmp_path: Path) -> Iterator[str]:
     host = "node1"
     install(walled, host, "firewalld")
-    walled.run(host, "firewall-cmd", "--permanent", "--add-rich-rule", THEIRS)
+    walled.run(host, "firewall-cmd", "--permanent", "--zone=public", "--add-rich-rule", THEIRS)
     # Who starts firewalld beside a Docker that runs flushes Docker's rules, and that Docker does not hear of its reloads.
     assert not docker_has_its_chains(walled, host)
     assert "docker_rules_missing" in findings_of(host, tmp_path)
@@ -220,6 +220,8 @@ def firewalld(walled: Cluster, tmp_path: Path) -> Iterator[str]:
     assert "docker_rules_missing" not in findings_of(host, tmp_path)
     yield host
     walled.run(host, "apt-get", "purge", "-y", "-qq", "firewalld", timeout=240)
+    # Its rules outlive the package.
+    walled.run(host, "rm", "-rf", "/etc/firewalld")
     walled.run(host, "systemctl", "restart", "docker.service")
     wait_until_joined(walled, host)
 
@@ -231,10 +233,10 @@ THEIRS = 'rule family="ipv4" source address="10.88.70.12" port port="7946" proto
 def test_firewalld(walled: Cluster, firewalld: str, tmp_path: Path) -> None:
     lives_beside(walled, tmp_path, firewalld, "node2", ["firewall-cmd", "--reload"])
     role(tmp_path, extra_vars={"overlay_host_firewall": False})
-    left = walled.out(firewalld, "firewall-cmd", "--permanent", "--list-rich-rules")
+    left = walled.out(firewalld, "firewall-cmd", "--permanent", "--zone=public", "--list-rich-rules")
     assert left == THEIRS
     # The one that was theirs was added to what runs by their own reload.
-    assert walled.out(firewalld, "firewall-cmd", "--list-rich-rules") == THEIRS
+    assert walled.out(firewalld, "firewall-cmd", "--zone=public", "--list-rich-rules") == THEIRS
     assert scan(walled, "node3", firewalld)[0] == set(), "firewalld itself closes what it was not told to open"
     role(tmp_path)
 
