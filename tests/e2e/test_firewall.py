@@ -85,6 +85,7 @@ def test_flushes_of_others(walled: Cluster, tmp_path: Path) -> None:
     wait_until_joined(walled, "node1")
 
 
+@pytest.mark.long
 def test_what_was_edited_by_hand_is_mended(walled: Cluster, tmp_path: Path) -> None:
     """The loaded table counts, and not only its file."""
     walled.run("node1", "nft", "flush", "chain", "inet", "multihost_overlay", "input")
@@ -100,6 +101,7 @@ def test_what_was_edited_by_hand_is_mended(walled: Cluster, tmp_path: Path) -> N
     assert role(tmp_path).changed == {}
 
 
+@pytest.mark.long
 def test_the_operator_lets_others_in(walled: Cluster, tmp_path: Path) -> None:
     listed = {"overlay_host_firewall_allow": [f"{IPV4[STRANGER]}/32", f"{IPV6[STRANGER]}/128"]}
     role(tmp_path, extra_vars=listed)
@@ -134,6 +136,7 @@ def test_what_is_refused(walled: Cluster, tmp_path: Path) -> None:
     assert run.changed == {}
 
 
+@pytest.mark.long
 def test_a_reboot(walled: Cluster, tmp_path: Path) -> None:
     walled.labctl("reboot", "node1")
     wait_until_joined(walled, "node1")
@@ -146,6 +149,7 @@ def test_a_reboot(walled: Cluster, tmp_path: Path) -> None:
     verify(tmp_path)
 
 
+@pytest.mark.long
 def test_off_opens_and_report_tells(walled: Cluster, tmp_path: Path) -> None:
     """And so the other tests are seen to see: without the firewall the stranger does get through."""
     role(tmp_path, extra_vars={"overlay_host_firewall": False})
