@@ -220,7 +220,9 @@ def check_path(path: Path, back: Path) -> Iterator[Finding]:
     if later:
         words = f"{path.opened_later} of {path.target} does not let it in yet; role overlay_host changes that"
         yield _about(path, "path_opened_later", words, [row["about"] for row in later])
-    yield from check_member(path)
+    # Whom the store's gossip does not reach yet it takes for dead.
+    if not (path.opened_later or back.opened_later):
+        yield from check_member(path)
     yield from check_mtu(path, back)
 
 
@@ -236,7 +238,7 @@ def check_unproven(paths: Paths) -> Iterator[Finding]:
         if silent:
             seen = [f"{port}/udp from {', '.join(sources)}" for port, sources in sorted(silent.items())]
             row = found("path_unproven", f"{target} did not hear the gossip of all peers in time", seen)
-            first = next(iter(silent.values()))
+            first = silent[min(silent)]
             yield dict(row, host=target, **{"from": ", ".join(first), "to": target})
 
 

@@ -174,5 +174,14 @@ def wait_until_joined(cluster: Cluster, host: str) -> None:
     wait_for(f"{host}'s engine gossips", partial(_gossips, cluster, host), 120)
 
 
+def wait_until_met(cluster: Cluster) -> None:
+    """Consul takes a member that was cut off for dead, and knocks at its door every now and then."""
+    wait_for("every Consul sees all members alive", lambda: all(_alive(cluster, host) == 3 for host in MEMBERS), 180)
+
+
+def _alive(cluster: Cluster, host: str) -> int:
+    return cluster.out(host, "consul", "members").count(" alive ")
+
+
 def _gossips(cluster: Cluster, host: str) -> bool:
     return ":7946" in cluster.out(host, "ss", "-Hlnt")

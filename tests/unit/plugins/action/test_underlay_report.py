@@ -45,9 +45,11 @@ def action():
     return underlay_report.ActionModule.__new__(underlay_report.ActionModule)
 
 
-def begin(action, hosts=HOSTS, **changes):
+def begin(action, hosts=None, **changes):
     hostvars = changes.pop("hostvars", {})
-    return action._begin({**ARGS, **changes}, {"ansible_play_hosts_all": hosts, "hostvars": hostvars})["run"]
+    return action._begin(
+        {**ARGS, **changes}, {"ansible_play_hosts_all": HOSTS if hosts is None else hosts, "hostvars": hostvars}
+    )["run"]
 
 
 def run_of(action, books):

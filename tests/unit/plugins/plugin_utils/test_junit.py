@@ -4,8 +4,8 @@
 
 from __future__ import annotations
 
-import xml.etree.ElementTree as ElementTree
 from pathlib import Path
+from xml.etree import ElementTree
 
 from ansible_collections.multihost.overlay.plugins.plugin_utils._findings_report import write_junit
 from ansible_collections.multihost.overlay.plugins.plugin_utils._junit import junit

@@ -23,7 +23,7 @@ STREAMS = {"4789/udp": 4789, "7946/udp": 7946, "8301/udp": 8301, "icmp": 0}
 class Cluster:
     """Books of hosts in order, to be broken."""
 
-    def __init__(self, hosts: Iterable[str] = HOSTS[:3], **topology: Any) -> None:
+    def __init__(self, hosts: Iterable[str] = ("a", "b", "c"), **topology: Any) -> None:
         self.hosts = list(hosts)
         self.topology: dict[str, Any] = {
             "mode": "classic",
