@@ -32,6 +32,7 @@ from ansible_collections.multihost.overlay.plugins.module_utils._preflight_syste
     read_listeners,
 )
 from ansible_collections.multihost.overlay.plugins.module_utils._preflight_unit import parse_flags, read_unit
+from ansible_collections.multihost.overlay.plugins.module_utils._systemd import parse_units
 
 GOSSIP_PORT = 7946
 NAMESPACES = "/run/docker/netns"
@@ -69,9 +70,8 @@ def ask(reader: Reader, client: Client, path: str, query: Mapping[str, Any] | No
 def read_units(reader: Reader) -> dict[str, dict[str, str]]:
     """State of the units that matter; those that are not there are left out."""
     argv = ["systemctl", "show", "-p", "Id,LoadState,ActiveState,SubState,Result", *UNITS]
-    blocks = (reader.output(argv) or "").split("\n\n")
-    units = [dict(line.split("=", 1) for line in block.splitlines() if "=" in line) for block in blocks]
-    return {unit["Id"]: unit for unit in units if unit.get("Id") and unit.get("LoadState") == "loaded"}
+    units = parse_units(reader.output(argv) or "")
+    return {name: unit for name, unit in units.items() if unit.get("LoadState") == "loaded"}
 
 
 def aged(line: str, now: float) -> Line:

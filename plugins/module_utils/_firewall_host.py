@@ -27,6 +27,7 @@ from ansible_collections.multihost.overlay.plugins.module_utils._firewall_rules 
     files,
 )
 from ansible_collections.multihost.overlay.plugins.module_utils._manifest import Manifest, write_atomic
+from ansible_collections.multihost.overlay.plugins.module_utils._systemd import parse_units
 
 ROLE = "overlay_host"
 PATHS = (RULES_FILE, UNIT_FILE, DROPIN_FILE)
@@ -85,12 +86,6 @@ def expected(run: Runner, rules: str) -> str | None:
         rules,
     )
     return out if status == 0 else None
-
-
-def parse_units(text: str) -> dict[str, dict[str, str]]:
-    """``systemctl show`` of several units: one block for each."""
-    blocks = [dict(line.split("=", 1) for line in block.splitlines() if "=" in line) for block in text.split("\n\n")]
-    return {block["Id"]: block for block in blocks if "Id" in block}
 
 
 def read_units(run: Runner) -> dict[str, dict[str, str]]:

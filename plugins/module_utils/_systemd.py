@@ -21,15 +21,15 @@ def run(argv: list[str], timeout: float = 60.0) -> tuple[int, str]:
     return done.returncode, done.stdout.decode("utf-8", "replace")
 
 
+def parse_units(text: str) -> dict[str, dict[str, str]]:
+    """``systemctl show`` of several units: one block for each."""
+    blocks = [dict(line.split("=", 1) for line in block.splitlines() if "=" in line) for block in text.split("\n\n")]
+    return {block["Id"]: block for block in blocks if "Id" in block}
+
+
 def units(names: list[str]) -> dict[str, dict[str, str]]:
     """systemd's properties of some units, in one call."""
-    _status, text = run(["systemctl", "show", "-p", PROPERTIES, *names])
-    found = {}
-    for block in text.split("\n\n"):
-        properties = dict(line.split("=", 1) for line in block.splitlines() if "=" in line)
-        if "Id" in properties:
-            found[properties["Id"]] = properties
-    return found
+    return parse_units(run(["systemctl", "show", "-p", PROPERTIES, *names])[1])
 
 
 def summary(properties: dict[str, str]) -> dict[str, Any]:

@@ -154,9 +154,9 @@ def test_order_on_a_bare_host(manifest: Manifest) -> None:
     assert all(manifest.owns_file(path) for path in FILES)
 
 
-def test_parse_units() -> None:
+def test_units_are_read_in_one_call() -> None:
     text = f"Id={UNIT}\nActiveState=active\nUnitFileState=enabled\n\nId=firewalld.service\nActiveState=inactive\n"
-    units = host.parse_units(text)
+    units = host.read_units(lambda argv, stdin="": (0, text, ""))
     assert units[UNIT]["UnitFileState"] == "enabled"
     assert units["firewalld.service"]["ActiveState"] == "inactive"
 
