@@ -14,6 +14,7 @@ import re
 import sys
 import time
 from pathlib import Path
+from typing import NamedTuple
 
 from tests import stream
 
@@ -22,6 +23,8 @@ BUILD = ROOT / ".build"
 # Cheap and telling ones first. Each is a target of the Makefile.
 SUITES = ("lint", "unit", "meta", "cores", "sanity", "molecule", "e2e")
 LONG = ("faults", "bench")
+# Lines of a failed suite that are printed again at the end.
+LAST_WORDS = 30
 TOTALS = re.compile(r"(\d+ (?:passed|failed|errors?|skipped|xfailed|deselected)\b.*?)(?: in [\d.]+s.*?)?=*$")
 
 
@@ -33,13 +36,46 @@ def details_of(output: str) -> str:
     return "; ".join(not_run + totals[-1:])
 
 
-def run(suite: str) -> dict[str, object]:
+class Result(NamedTuple):
+    """How a suite ended."""
+
+    suite: str
+    passed: bool
+    seconds: float
+    details: str
+
+
+def log_of(suite: str) -> Path:
+    return BUILD / "logs" / f"{suite}.log"
+
+
+def run(suite: str) -> Result:
     """One suite: shown, kept, timed."""
     print(f"\n===== {suite} =====", flush=True)
     started = time.monotonic()
-    status, output = stream.run(["make", "--no-print-directory", suite], BUILD / "logs" / f"{suite}.log", ROOT)
-    seconds = round(time.monotonic() - started, 1)
-    return {"suite": suite, "passed": status == 0, "seconds": seconds, "details": details_of(output)}
+    status, output = stream.run(["make", "--no-print-directory", suite], log_of(suite), ROOT)
+    return Result(suite, status == 0, round(time.monotonic() - started, 1), details_of(output))
+
+
+def last_words(results: list[Result]) -> list[str]:
+    """How each suite that failed ended: by the time the table is printed, the output of others stands between."""
+    lines = []
+    for result in results:
+        if not result.passed:
+            lines += [f"===== {result.suite} ended with", *log_of(result.suite).read_text().splitlines()[-LAST_WORDS:]]
+    return lines
+
+
+def table(results: list[Result]) -> list[str]:
+    """A line for each suite, and the sums."""
+    lines = [
+        f"{result.suite:<10} {'passed' if result.passed else 'FAILED':<7} {result.seconds:>8.1f} s  {result.details}"
+        for result in results
+    ]
+    failed = sum(not result.passed for result in results)
+    counts = f"{failed} failed, " if failed else ""
+    seconds = sum(result.seconds for result in results)
+    return ["===== results", *lines, f"===== {counts}{len(results) - failed} passed in {seconds:.1f} s"]
 
 
 def main() -> int:
@@ -50,16 +86,9 @@ def main() -> int:
     options = parser.parse_args()
     suites = options.suites or [*SUITES, *(LONG if options.long else ())]
     results = [run(suite) for suite in suites]
-    (BUILD / "test-results.json").write_text(json.dumps(results, indent=2) + "\n")
-    print("\n===== results =====")
-    for result in results:
-        word = "passed" if result["passed"] else "FAILED"
-        print(f"{result['suite']:<10} {word:<7} {result['seconds']:>8.1f} s  {result['details']}")
-    failed = sum(not result["passed"] for result in results)
-    seconds = sum(float(str(result["seconds"])) for result in results)
-    counts = f"{failed} failed, " if failed else ""
-    print(f"===== {counts}{len(results) - failed} passed in {seconds:.1f} s =====")
-    return 1 if failed else 0
+    (BUILD / "test-results.json").write_text(json.dumps([result._asdict() for result in results], indent=2) + "\n")
+    print("", *last_words(results), *table(results), sep="\n")
+    return 0 if all(result.passed for result in results) else 1
 
 
 if __name__ == "__main__":

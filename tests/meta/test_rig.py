@@ -157,3 +157,16 @@ def test_shims_are_no_pythons(tmp_path: Path) -> None:
 def test_details_of_a_suite(output: str, details: str) -> None:
     """The table of results repeats what a suite says of itself."""
     assert run_suites.details_of(output) == details
+
+
+def test_a_failed_suite_speaks_last(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who sees only the end of a run's output sees why it failed, and of what passed only the line in the table."""
+    monkeypatch.setattr(run_suites, "log_of", lambda suite: tmp_path / suite)
+    for suite in ("unit", "cores"):
+        (tmp_path / suite).write_text("".join(f"{suite} {number}\n" for number in range(100)))
+    results = [run_suites.Result("unit", True, 1.0, "3 passed"), run_suites.Result("cores", False, 2.0, "")]
+    words = run_suites.last_words(results)
+    assert words[0].endswith("cores ended with")
+    assert words[-1] == "cores 99"
+    assert not any(line.startswith("unit") for line in words)
+    assert run_suites.table(results)[-1] == "===== 1 failed, 1 passed in 3.0 s"
