@@ -213,12 +213,6 @@ def environment_wanted(path: str | None) -> dict[str, str]:
     return environment_file(read_text(path) or "") if path else {}
 
 
-def apparmor_tool_missing() -> bool:
-    """Whether the kernel enforces AppArmor but the program that dockerd then needs is not there."""
-    enabled = (read_text("/sys/module/apparmor/parameters/enabled") or "").strip() == "Y"
-    return enabled and shutil.which("apparmor_parser", path="/usr/sbin:/sbin:/usr/bin:/bin") is None
-
-
 def now() -> float:
     """The time, in one place for the tests."""
     return time.time()

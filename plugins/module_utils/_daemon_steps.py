@@ -130,7 +130,6 @@ def result_of(view: View, engine: host.Engine) -> dict[str, Any]:
             "installed": view.running.installed,
             "running": view.running.active,
             "containers_running": view.running.containers,
-            "apparmor_tool_missing": host.apparmor_tool_missing(),
         },
         "units": {
             name: summary(state) for name, state in [(host.UNIT, engine.properties), *engine.unit_states.items()]

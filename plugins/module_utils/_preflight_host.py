@@ -17,6 +17,7 @@ from ansible_collections.multihost.overlay.plugins.module_utils._preflight_kerne
 from ansible_collections.multihost.overlay.plugins.module_utils._preflight_plan_engine import swarm_active
 from ansible_collections.multihost.overlay.plugins.module_utils._preflight_reader import (
     Reader,
+    lacks_apparmor_parser,
     read_identity,
     read_network,
     read_packages,
@@ -85,6 +86,7 @@ def read_host(
         ("sysctl_settings", lambda: read_sysctl_settings(reader), []),
         ("kernel_modules", lambda: read_modules(reader, observed["kernel"]), {}),
         ("packages", lambda: read_packages(reader), {}),
+        ("apparmor_parser_missing", lambda: lacks_apparmor_parser(reader), False),
         ("kernel_net", lambda: read_kernel(reader, observed, wanted), {}),
         ("listeners", lambda: read_listeners(reader, ports, udp), []),
         ("manifest", lambda: read_manifest(reader), {"roles": []}),
@@ -141,6 +143,7 @@ def host_facts(observed: Mapping[str, Any]) -> dict[str, Any]:
             "sysctl",
             "kernel_modules",
             "packages",
+            "apparmor_parser_missing",
         )
     }
     addresses = [entry["address"] for entry in observed["addresses"] or [] if not entry["address"].startswith("127.")]

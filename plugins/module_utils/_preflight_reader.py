@@ -268,6 +268,13 @@ def read_sysctl_settings(reader: Reader) -> list[dict[str, str]]:
     return found
 
 
+def lacks_apparmor_parser(reader: Reader) -> bool:
+    """Whether the kernel enforces AppArmor but the program that dockerd then needs is not there."""
+    places = ("/usr/sbin", "/sbin", "/usr/bin")
+    there = any(reader.exists(f"{place}/apparmor_parser") for place in places)
+    return reader.line("/sys/module/apparmor/parameters/enabled") == "Y" and not there
+
+
 def read_packages(reader: Reader) -> dict[str, str]:
     """Installed ones of the packages that matter; empty where there is no dpkg."""
     if not reader.exists("/var/lib/dpkg/status"):

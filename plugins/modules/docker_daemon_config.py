@@ -188,7 +188,7 @@ engine:
   description: The engine as it was found.
   type: dict
   returned: success
-  sample: {"installed": true, "running": true, "containers_running": 2, "apparmor_tool_missing": false}
+  sample: {"installed": true, "running": true, "containers_running": 2}
 units:
   description: >-
     For docker.service and each of O(units), whether it is active and enabled, and whether systemd must be told of new files.

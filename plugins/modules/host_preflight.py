@@ -168,6 +168,7 @@ ansible_facts:
         sysctl: {net.ipv4.ip_forward: "0"}
         kernel_modules: {vxlan: loadable, bridge: loaded}
         packages: {docker.io: 20.10.5+dfsg1-1+deb11u4}
+        apparmor_parser_missing: false
         firewall: {loaded: true, peers: [10.88.0.11, 10.88.0.12]}
         engine:
           installed: true

@@ -73,7 +73,7 @@ def leftovers(cluster: Cluster, *, places: bool = True) -> list[str]:
         ["docker", "ps", "-aq", "--filter", "name=overlay-verify"],
     ]
     if places:
-        asked.append(["find", "/run/multihost-overlay", "-mindepth", "1", "-maxdepth", "1"])
+        asked.append(["find", "/run/multihost-overlay", "-mindepth", "1", "-maxdepth", "1", "-type", "d"])
     found = []
     for host in cluster.hosts:
         for argv in asked:

@@ -165,6 +165,14 @@ def test_packages(fake: Host) -> None:
     assert len(fake.calls) == 1
 
 
+def test_apparmor_wants_its_parser(fake: Host) -> None:
+    assert not base.lacks_apparmor_parser(fake.reader)
+    fake.file("/sys/module/apparmor/parameters/enabled", "Y\n")
+    assert base.lacks_apparmor_parser(fake.reader)
+    fake.file("/usr/sbin/apparmor_parser")
+    assert not base.lacks_apparmor_parser(fake.reader)
+
+
 def test_an_unreadable_file_is_remembered(fake: Host) -> None:
     (fake.root / "etc/machine-id").mkdir(parents=True)
     assert fake.reader.line("/etc/machine-id") == ""
@@ -471,10 +479,18 @@ def test_a_reader_that_stumbles_leaves_its_default(fake: Host, monkeypatch: pyte
     def stumble(*_args: Any) -> Any:
         raise KeyError("odd")
 
-    for name in ("read_identity", "read_network", "read_engine", "read_modules", "read_packages", "read_listeners"):
+    for name in (
+        "read_identity",
+        "read_network",
+        "read_engine",
+        "read_modules",
+        "read_packages",
+        "lacks_apparmor_parser",
+        "read_listeners",
+    ):
         monkeypatch.setattr(host, name, stumble)
     observed = host.read_host(fake.reader, WANTED, Client)
-    assert len(observed["unreadable"]) == 6
+    assert len(observed["unreadable"]) == 7
     json.dumps(host.host_facts(observed))
 
 
