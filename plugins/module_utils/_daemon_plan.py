@@ -88,9 +88,11 @@ def stringified(config: dict[str, Any]) -> dict[str, Any]:
     return {**config, OPTIONS: texts}
 
 
-def with_defaults(config: dict[str, Any], defaults: dict[str, Any], seen: Situation) -> dict[str, Any]:
-    """All wanted settings: of `defaults` only those that the user has not decided otherwise."""
-    return {**{key: value for key, value in defaults.items() if not _is_decided(key, value, seen)}, **config}
+def all_wanted(config: dict[str, Any], defaults: dict[str, Any], keep: list[str], seen: Situation) -> dict[str, Any]:
+    """All wanted settings: of `defaults` only those that the user has not decided otherwise; of `keep` what is ours."""
+    kept = {key: seen.document[key] for key in keep if key in seen.document and _is_ours(key, seen)}
+    yielding = {key: value for key, value in defaults.items() if not _is_decided(key, value, seen)}
+    return {**kept, **yielding, **config}
 
 
 def _is_decided(key: str, value: Any, seen: Situation) -> bool:

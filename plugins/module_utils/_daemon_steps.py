@@ -22,10 +22,10 @@ from ansible_collections.multihost.overlay.plugins.module_utils._daemon_plan imp
     STORE,
     Plan,
     Situation,
+    all_wanted,
     is_foreign,
     make_plan,
     stringified,
-    with_defaults,
 )
 from ansible_collections.multihost.overlay.plugins.module_utils._manifest import STATE_DIR, Manifest, write_atomic
 from ansible_collections.multihost.overlay.plugins.module_utils._systemd import summary
@@ -40,6 +40,7 @@ class Request:
 
     config: dict[str, Any]
     defaults: dict[str, Any]
+    keep: list[str]
     path: str
     role: str
     overwrite: bool
@@ -72,7 +73,7 @@ def look(request: Request, engine: host.Engine) -> View:
     manifest = Manifest.load()
     running = engine.look(request.units)
     seen = _situation(request, engine, document, manifest)
-    wanted = stringified(with_defaults(request.config, request.defaults, seen))
+    wanted = stringified(all_wanted(request.config, request.defaults, request.keep, seen))
     plan = make_plan(wanted, seen)
     if plan.problems:
         raise DaemonConfigError("\n".join(plan.problems))

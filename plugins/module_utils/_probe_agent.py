@@ -26,7 +26,9 @@ from ansible_collections.multihost.overlay.plugins.module_utils._probe_plan impo
 from ansible_collections.multihost.overlay.plugins.module_utils._probe_sockets import is_held
 
 Json = Dict[str, Any]
-BRIDGES = ("docker0", "docker_gwbridge")
+# Docker's network -> its bridge. What counts is the MTU of the network, which containers get: the bridge itself follows them.
+BRIDGES = {"bridge": "docker0", "docker_gwbridge": "docker_gwbridge"}
+DEFAULT_MTU = 1500
 
 
 def interface_of(address: str) -> str:
@@ -101,7 +103,7 @@ def observe(address: str, ports: List[str], networks: List[str], consul_port: in
         "interface": interface,
         "mtu": link_mtu(interface) if interface else 0,
         "held": held,
-        "bridges": {name: link_mtu(name) for name in BRIDGES if link_mtu(name)},
+        "bridges": {BRIDGES[name]: mtu or DEFAULT_MTU for name, mtu in network_mtus(client, list(BRIDGES)).items()},
         "networks": network_mtus(client, networks),
         "manager": firewall_manager(),
         "members": consul_members(consul_port if f"udp/{8301}" in held else 0),

@@ -51,6 +51,13 @@ options:
       - A key of O(config) wins over one of these.
     type: dict
     default: {}
+  keep:
+    description:
+      - Keys that stay as they are once they are ours, whether or not they are given again. For what is decided when an
+        engine is installed and later differs only at the price of a restart.
+    type: list
+    elements: str
+    default: []
   path:
     description: Place of daemon.json.
     type: path
@@ -231,6 +238,7 @@ ARGUMENTS: dict[str, Any] = {
     "state": {"type": "str", "choices": ["staged", "applied"], "default": "staged"},
     "config": {"type": "dict", "required": True},
     "defaults": {"type": "dict", "default": {}},
+    "keep": {"type": "list", "elements": "str", "default": []},
     "path": {"type": "path", "default": "/etc/docker/daemon.json"},
     "role": {"type": "str", "default": "overlay_docker"},
     "overwrite": {"type": "bool", "default": False},

@@ -129,7 +129,7 @@ held:
   elements: str
   sample: []
 bridges:
-  description: The MTU of Docker's bridges, where there are any.
+  description: The MTU that containers get on Docker's bridges, where there are any.
   returned: for O(state=started)
   type: dict
   sample: {docker0: 1500}

@@ -262,9 +262,10 @@ def test_a_run_that_is_killed_leaves_nothing(cluster: Cluster, tmp_path: Path) -
 
 @pytest.fixture(scope="module")
 def joined(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
-    """The same hosts after site.yml, with a container on each, so that the kernel's vxlan is at work."""
+    """The same hosts after site.yml on a small underlay, with a container on each, so that the kernel's vxlan is at work."""
     extra = {"overlay_report_dir": str(tmp_path_factory.mktemp("site"))}
-    run_playbook("site.yml", inventory=INVENTORY, extra_vars=extra)
+    with mtu(cluster, 1450, *HOSTS):
+        run_playbook("site.yml", inventory=INVENTORY, extra_vars=extra)
     for host in HOSTS:
         cluster.start_service(host, f"service-{host}", "blue")
     yield cluster
@@ -311,22 +312,33 @@ def test_joined_hosts_gossip_ports_are_closed(joined: Cluster, tmp_path: Path) -
 
 
 @pytest.mark.long
+def test_bridges_are_made_for_the_underlay(joined: Cluster, tmp_path: Path) -> None:
+    option = '{{index .Options "com.docker.network.driver.mtu"}}'
+    for host in HOSTS:
+        for network in ("bridge", "docker_gwbridge"):
+            assert joined.out(host, "docker", "network", "inspect", "-f", option, network) == "1450"
+    # The underlay is larger by now: what was made for the smaller one stays.
+    run = run_playbook("site.yml", inventory=INVENTORY, extra_vars={"overlay_report_dir": str(tmp_path)})
+    assert run.changed == {}
+
+
+@pytest.mark.long
 def test_a_network_gets_the_underlays_mtu_when_it_is_created(joined: Cluster, tmp_path: Path) -> None:
     networks = yaml.safe_load(INVENTORY.read_text())["all"]["vars"]["overlay_networks"]
     networks.append({"name": "green", "subnet": "10.100.61.0/24"})
     extra = {"overlay_report_dir": str(tmp_path), "overlay_networks": networks}
-    with mtu(joined, 1450, *HOSTS):
+    with mtu(joined, 1420, *HOSTS):
         # The proof of the older network would rightly fail: its large packets are lost.
         run_playbook("site.yml", inventory=INVENTORY, extra_vars={**extra, "overlay_verify_networks": ["green"]})
         joined.start_service("node1", "small", "green")
         size = "print(open('/sys/class/net/eth0/mtu').read())"
-        assert joined.out("node1", "docker", "exec", "small", "/usr/bin/python3", "-c", size) == "1400"
+        assert joined.out("node1", "docker", "exec", "small", "/usr/bin/python3", "-c", size) == "1370"
         joined.remove_containers("small")
         # The older network is as it was, and said to be too large; so are Docker's bridges.
         assert {row[0] for row in bad(tmp_path)} == {"network_mtu_large", "bridge_mtu_large"}
         messages = [row["message"] for row in read(tmp_path)["findings"]]
         assert any(
-            "network blue was made for an underlay of 1500 bytes, but it carries 1450" in said for said in messages
+            "network blue was made for an underlay of 1450 bytes, but it carries 1420" in said for said in messages
         )
     # On the larger underlay again nothing is recreated, and nothing is wrong with a network that is smaller than it could be.
     run = run_playbook("site.yml", inventory=INVENTORY, extra_vars=extra)

@@ -12,9 +12,9 @@ from ansible_collections.multihost.overlay.plugins.module_utils._daemon_flags im
 from ansible_collections.multihost.overlay.plugins.module_utils._daemon_plan import (
     Plan,
     Situation,
+    all_wanted,
     is_foreign,
     make_plan,
-    with_defaults,
 )
 
 STORE = "consul://127.0.0.1:8500"
@@ -149,9 +149,29 @@ def test_a_default_gives_way_to_the_users_decision(
     document: dict[str, Any], flags: dict[str, Flag], owned: dict[str, Any], wanted: bool | None
 ) -> None:
     seen = Situation("/etc/docker/daemon.json", document, flags=flags, owned=owned)
-    assert with_defaults({}, {"live-restore": True}, seen).get("live-restore") is wanted
+    assert all_wanted({}, {"live-restore": True}, [], seen).get("live-restore") is wanted
+
+
+@pytest.mark.parametrize(
+    ("document", "owned", "given", "wanted"),
+    [
+        ({}, {}, {}, None),
+        ({}, {}, {"mtu": 1400}, 1400),
+        ({"mtu": 1400}, {"mtu": {"had": False, "prior": None}}, {}, 1400),
+        ({"mtu": 1400}, {"mtu": {"had": False, "prior": None}}, {"mtu": 1300}, 1300),
+        ({"mtu": 1300}, {}, {"mtu": 1400}, None),  # the user's
+        ({"mtu": 1300}, {}, {}, None),
+    ],
+)
+def test_a_kept_key_stays_when_it_is_given_no_more(
+    document: dict[str, Any], owned: dict[str, Any], given: dict[str, Any], wanted: int | None
+) -> None:
+    seen = Situation("/etc/docker/daemon.json", document, owned=owned)
+    settings = all_wanted({}, given, ["mtu"], seen)
+    assert settings.get("mtu") == wanted
+    assert make_plan(settings, seen).document.get("mtu") == (wanted or document.get("mtu"))
 
 
 def test_what_is_asked_for_by_name_wins_over_a_default() -> None:
     seen = Situation("/etc/docker/daemon.json", {"live-restore": False})
-    assert with_defaults({"live-restore": True}, {"live-restore": False}, seen) == {"live-restore": True}
+    assert all_wanted({"live-restore": True}, {"live-restore": False}, [], seen) == {"live-restore": True}
