@@ -28,6 +28,7 @@ from tests.e2e.support import Run
 RESULT = BUILD.parent / "bench.json"
 BASE = 3
 EXECUTIONS, NO_CHANGE, BARE, TASKS, PINGS, SLACK = 25, 15.0, 1.75, 3, 3, 10.0
+PREFLIGHT_EXECUTIONS, PREFLIGHT = 5, 6.0
 # A machine that is busier than this with other things measures those.
 NOISE = 0.15
 # What role overlay_consul installs on top of what is installed by hand.
@@ -76,6 +77,8 @@ class Bench:
             lab.warm_packages(*SITE_PACKAGES)
             lab.ping()
             self.quiet()
+            if "by hand" not in self.raw:
+                self.preflight(lab, ", bare hosts")
             hand, used = ByHand(lab), lab.processor_seconds()
             seconds = self.note("by hand", hand.build())
             self.note("by hand, processor", lab.processor_seconds() - used)
@@ -118,6 +121,35 @@ class Bench:
                 " x", f"{site:.1f} s / {ping:.1f} s")
         )  # fmt: skip
 
+    def preflight(self, lab: BenchLab, label: str) -> None:
+        """Everything looked at and every path probed, against pings."""
+        pings, times, executions = [], [], 0
+        lab.ping()
+        self.quiet()
+        for _repeat in range(self.repeats):
+            pings.append(self.note(f"ping{label}", lab.ping()))
+            run = lab.play("playbooks/preflight.yml")
+            times.append(self.note(f"preflight{label}", run.seconds))
+            executions = max(executions, *run.remote.values())
+        ping, seconds = statistics.median(pings), statistics.median(times)
+        basis = f"{seconds:.1f} s / {ping:.1f} s"
+        self.rows += [
+            Row(
+                "preflight executions" + label,
+                f"preflight{label}: remote executions per host",
+                executions,
+                PREFLIGHT_EXECUTIONS,
+            ),
+            Row(
+                "preflight" + label,
+                f"preflight{label}: time over one ping",
+                round(seconds / ping, 2),
+                PREFLIGHT,
+                " x",
+                basis,
+            ),
+        ]
+
     def verification(self, lab: BenchLab, label: str) -> None:
         """All pairs: how many tasks, whether right with few forks too, how long."""
         expected = len(lab.hosts) * (len(lab.hosts) - 1)
@@ -159,6 +191,7 @@ class Bench:
             used = [statistics.median(self.raw[f"{key}, processor"]) for key in ("site", "by hand")]
             basis = f"{site:.1f} s / {hand:.1f} s (processor: {used[0]:.0f} s / {used[1]:.0f} s)"
             self.no_change(lab, "")
+            self.preflight(lab, ", joined hosts")
             self.rows.append(
                 Row(
                     "bare",
