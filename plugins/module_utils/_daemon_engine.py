@@ -24,7 +24,8 @@ from ansible_collections.multihost.overlay.plugins.module_utils._daemon_flags im
 )
 from ansible_collections.multihost.overlay.plugins.module_utils._daemon_pending import Running
 from ansible_collections.multihost.overlay.plugins.module_utils._docker import DockerClient, DockerError
-from ansible_collections.multihost.overlay.plugins.module_utils._systemd import run, units
+from ansible_collections.multihost.overlay.plugins.module_utils._programs import run_program
+from ansible_collections.multihost.overlay.plugins.module_utils._systemd import units
 
 UNIT = "docker.service"
 SOCKET_UNIT = "docker.socket"
@@ -176,16 +177,17 @@ class Engine:
     def order(self, verb: str) -> tuple[int, str]:
         """Start, restart or reload the unit, without waiting: a dockerd whose store drops packets takes minutes."""
         if self.properties.get("NeedDaemonReload") == "yes":
-            run(["systemctl", "daemon-reload"])
+            run_program(["systemctl", "daemon-reload"])
         if verb != "reload":
-            run(["systemctl", "reset-failed", UNIT])
-        return run(["systemctl", "--no-block", verb, UNIT])
+            run_program(["systemctl", "reset-failed", UNIT])
+        status, out, complaints = run_program(["systemctl", "--no-block", verb, UNIT])
+        return status, out + complaints
 
     def words(self, since: float) -> str:
         """What dockerd itself said since then, without its chatter."""
         # By its own name: what systemd says of the unit is not what dockerd says.
         argv = ["journalctl", "-u", UNIT, "-t", "dockerd", "-o", "cat", "--no-pager", "-n400", f"--since=@{int(since)}"]
-        _status, text = run(argv)
+        _status, text, _complaints = run_program(argv)
         chatter = re.compile(r"^\s*$|^-- |level=(info|debug)|is deprecated")
         lines = [line for line in text.splitlines() if not chatter.search(line)]
         return "\n".join(lines[-12:]) or "(nothing)"

@@ -7,8 +7,7 @@ from __future__ import annotations
 import os
 import re
 import shutil
-import subprocess
-from typing import Any, Callable, Iterable
+from typing import Any, Iterable
 
 from ansible_collections.multihost.overlay.plugins.module_utils._firewall_managers import (
     firewalld_steps,
@@ -27,34 +26,18 @@ from ansible_collections.multihost.overlay.plugins.module_utils._firewall_rules 
     files,
 )
 from ansible_collections.multihost.overlay.plugins.module_utils._manifest import Manifest, write_atomic
+from ansible_collections.multihost.overlay.plugins.module_utils._programs import SEARCH, Runner
 from ansible_collections.multihost.overlay.plugins.module_utils._systemd import parse_units
 
 ROLE = "overlay_host"
 PATHS = (RULES_FILE, UNIT_FILE, DROPIN_FILE)
-SEARCH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 LIST = ["nft", "-s", "list", "table", "inet", TABLE]
 # A slot in the manifest's state: zone -> the rich rules that we added there.
 SLOT = "firewalld_rules"
 
-Runner = Callable[..., "tuple[int, str, str]"]
-
 
 class FirewallError(Exception):
     """A step failed; the message has the program's own words."""
-
-
-def run_program(argv: list[str], stdin: str = "") -> tuple[int, str, str]:
-    """Run a program in the C locale; a missing one is status 127, one that hangs is status 124."""
-    environment = dict(os.environ, LC_ALL="C", LANGUAGE="C", PATH=SEARCH)
-    try:
-        done = subprocess.run(
-            argv, input=stdin, capture_output=True, text=True, timeout=60, env=environment, check=False
-        )
-    except subprocess.TimeoutExpired:
-        return 124, "", f"{argv[0]} did not end within 60 s"
-    except OSError as exc:
-        return 127, "", str(exc)
-    return done.returncode, done.stdout, done.stderr
 
 
 def program(name: str) -> str:

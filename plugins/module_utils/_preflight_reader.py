@@ -11,11 +11,10 @@ from __future__ import annotations
 import fnmatch
 import os
 import re
-import subprocess
-from typing import Any, Callable
+from functools import partial
+from typing import Any
 
-RunResult = "tuple[int, str, str]"
-Runner = Callable[["list[str]"], "tuple[int, str, str]"]
+from ansible_collections.multihost.overlay.plugins.module_utils._programs import Runner, run_program
 
 MODULES = ("vxlan", "bridge", "br_netfilter", "veth", "overlay")
 # Link types that a throw-away namespace can prove where neither /lib/modules nor /proc/config.gz tell.
@@ -57,26 +56,14 @@ FORWARDING = ("net.ipv4.ip_forward", "net.ipv4.conf.all.forwarding")
 SYSCTL_DIRS = ("/etc/sysctl.d", "/run/sysctl.d", "/usr/local/lib/sysctl.d", "/usr/lib/sysctl.d", "/lib/sysctl.d")
 
 
-def run_program(argv: list[str], timeout: float = 15.0) -> tuple[int, str, str]:
-    """Run a program in the C locale; a missing one is status 127, one that hangs is status 124."""
-    environment = dict(
-        os.environ, LC_ALL="C", LANGUAGE="C", PATH="/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-    )
-    try:
-        done = subprocess.run(
-            argv, capture_output=True, timeout=timeout, env=environment, check=False, stdin=subprocess.DEVNULL
-        )
-    except subprocess.TimeoutExpired:
-        return 124, "", f"{argv[0]} did not end within {timeout:g} s"
-    except OSError as exc:
-        return 127, "", str(exc)
-    return done.returncode, done.stdout.decode("utf-8", "replace"), done.stderr.decode("utf-8", "replace")
+# Reading must not hang where a host is broken.
+QUICK = partial(run_program, timeout=15)
 
 
 class Reader:
     """Files below ``root`` and the output of programs."""
 
-    def __init__(self, root: str = "/", run: Runner = run_program) -> None:
+    def __init__(self, root: str = "/", run: Runner = QUICK) -> None:
         self.root = root
         self.run = run
         self.unreadable: list[dict[str, str]] = []

@@ -7,7 +7,6 @@ from __future__ import annotations
 import http.client
 import json
 import os
-import subprocess
 import time
 import traceback
 from contextlib import suppress
@@ -24,6 +23,7 @@ from ansible_collections.multihost.overlay.plugins.module_utils._network import 
 from ansible_collections.multihost.overlay.plugins.module_utils._probe_loop import Probe, run_probe
 from ansible_collections.multihost.overlay.plugins.module_utils._probe_plan import limits
 from ansible_collections.multihost.overlay.plugins.module_utils._probe_sockets import is_held
+from ansible_collections.multihost.overlay.plugins.module_utils._programs import run_program
 
 Json = Dict[str, Any]
 # Docker's network -> its bridge. What counts is the MTU of the network, which containers get: the bridge itself follows them.
@@ -33,10 +33,8 @@ DEFAULT_MTU = 1500
 
 def interface_of(address: str) -> str:
     """The name of the interface that has the address; empty when none has it."""
-    argv = ["ip", "-4", "-o", "addr", "show", "to", address]
-    path = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C"}
-    done = subprocess.run(argv, capture_output=True, text=True, timeout=10, env=path, check=False)
-    words = done.stdout.split()
+    _status, output, _complaints = run_program(["ip", "-4", "-o", "addr", "show", "to", address])
+    words = output.split()
     return words[1] if len(words) > 1 else ""
 
 

@@ -134,12 +134,12 @@ import grp
 import os
 import pwd
 import stat
-import subprocess
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.multihost.overlay.plugins.module_utils._manifest import Manifest, ManifestError, write_atomic
+from ansible_collections.multihost.overlay.plugins.module_utils._programs import run_program
 from ansible_collections.multihost.overlay.plugins.module_utils._systemd import summary, units
 
 FILE_SPEC = {
@@ -221,15 +221,7 @@ def missing_packages(names: list[str]) -> list[str]:
     """Those of ``names`` that dpkg does not have installed; all of them where there is no dpkg."""
     if not names:
         return []
-    try:
-        output = subprocess.run(
-            ["dpkg-query", "-W", "-f", "${Package} ${db:Status-Status}\n", *names],
-            capture_output=True,
-            text=True,
-            check=False,
-        ).stdout
-    except FileNotFoundError:
-        return list(names)
+    _status, output, _complaints = run_program(["dpkg-query", "-W", "-f", "${Package} ${db:Status-Status}\n", *names])
     installed = {line.split()[0] for line in output.splitlines() if line.endswith(" installed")}
     return [name for name in names if name not in installed]
 

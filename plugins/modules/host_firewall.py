@@ -98,10 +98,10 @@ from ansible_collections.multihost.overlay.plugins.module_utils._firewall_host i
     observe,
     plan,
     rules_to_record,
-    run_program,
 )
 from ansible_collections.multihost.overlay.plugins.module_utils._firewall_rules import TABLE, UNIT, locked_out, parse
 from ansible_collections.multihost.overlay.plugins.module_utils._manifest import Manifest, ManifestError
+from ansible_collections.multihost.overlay.plugins.module_utils._programs import run_program
 
 ARGUMENTS = {
     "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},

@@ -258,11 +258,11 @@ def test_a_foreign_store_needs_consent(call: Callable[..., dict[str, Any]], path
 def test_systemd_is_told_without_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
     told: list[list[str]] = []
 
-    def run(argv: list[str], timeout: float = 60.0) -> tuple[int, str]:
+    def run(argv: list[str]) -> tuple[int, str, str]:
         told.append(argv)
-        return 0, ""
+        return 0, "", ""
 
-    monkeypatch.setattr(host, "run", run)
+    monkeypatch.setattr(host, "run_program", run)
     engine = host.Engine("/nowhere")
     engine.properties = {"NeedDaemonReload": "yes"}
     engine.order("restart")
@@ -275,7 +275,7 @@ def test_systemd_is_told_without_waiting(monkeypatch: pytest.MonkeyPatch) -> Non
 
 def test_a_sleeping_engine_is_not_woken_by_looking(monkeypatch: pytest.MonkeyPatch) -> None:
     text = "Id=docker.service\nLoadState=loaded\nActiveState=inactive\n\nId=docker.socket\nActiveState=active\n"
-    monkeypatch.setattr(_systemd, "run", lambda argv, timeout=60.0: (0, text))
+    monkeypatch.setattr(_systemd, "run_program", lambda argv: (0, text, ""))
     engine = host.Engine("/nowhere")
     monkeypatch.setattr(engine, "info", lambda: pytest.fail("asked"))
     running = engine.look()
