@@ -8,10 +8,8 @@ from typing import Any
 
 from ansible.plugins.action import ActionBase
 
-from ansible_collections.multihost.overlay.plugins.module_utils._findings import LEVELS
 from ansible_collections.multihost.overlay.plugins.plugin_utils._doctor_report import all_findings
-from ansible_collections.multihost.overlay.plugins.plugin_utils._findings_report import show, write_junit, write_report
-from ansible_collections.multihost.overlay.plugins.plugin_utils._preflight_report import blocking, compose, failure
+from ansible_collections.multihost.overlay.plugins.plugin_utils._findings_report import ARGUMENTS, conclude, results_of
 
 HEADLINE = "The doctor found what is wrong; nothing was changed on any host."
 
@@ -26,25 +24,7 @@ class ActionModule(ActionBase):
     def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
         """Judge, write, show; fail with all findings that end the run."""
         result: dict[str, Any] = super().run(tmp, task_vars)
-        _validation, args = self.validate_argument_spec(
-            {
-                "hosts": {"type": "list", "elements": "str", "required": True},
-                "result_variable": {"type": "str", "required": True},
-                "addresses": {"type": "dict", "default": {}},
-                "report_dir": {"type": "str", "required": True},
-                "fail_on": {"type": "str", "choices": [*LEVELS, "never"], "default": "error"},
-                "skip_unreachable": {"type": "bool", "default": False},
-            }
-        )
-        hostvars = (task_vars or {})["hostvars"]
-        results = {host: hostvars[host].get(args["result_variable"]) or {} for host in args["hosts"]}
+        _validation, args = self.validate_argument_spec(ARGUMENTS)
+        results = results_of(args, task_vars)
         findings = all_findings(results, args["addresses"], args["skip_unreachable"])
-        blockers = blocking(findings, args["fail_on"])
-        report = compose(results, findings)
-        path = write_report(args["report_dir"], report, "doctor")
-        write_junit(args["report_dir"], "doctor", list(results), findings, blockers)
-        show("doctor", findings, report["summary"], path)
-        result.update(changed=False, report=path, summary=report["summary"])
-        if blockers:
-            return dict(result, failed=True, msg=failure(blockers, path, HEADLINE))
-        return dict(result, findings=report["findings"])
+        return dict(result, **conclude("doctor", HEADLINE, args, results, findings))

@@ -9,9 +9,9 @@ from typing import Any, Iterable, Mapping, Sequence
 
 from ansible_collections.multihost.overlay.plugins.module_utils._doctor_checks import found
 from ansible_collections.multihost.overlay.plugins.module_utils._doctor_plan_store import names_of, remove_endpoint
+from ansible_collections.multihost.overlay.plugins.plugin_utils._findings_report import by_severity
 from ansible_collections.multihost.overlay.plugins.plugin_utils._preflight_report import (
     Results,
-    by_severity,
     check_identities,
     judge_result,
 )

@@ -12,10 +12,69 @@ from typing import Any, Mapping, Sequence
 from ansible.constants import COLOR_ERROR, COLOR_WARN
 from ansible.utils.display import Display
 
+from ansible_collections.multihost.overlay.plugins.module_utils._findings import LEVELS
 from ansible_collections.multihost.overlay.plugins.plugin_utils._junit import junit
-from ansible_collections.multihost.overlay.plugins.plugin_utils._preflight_report import table
 
+SCHEMA_VERSION = 1
+# Of a finding; the last two only where it is about a path.
+KEYS = ("host", "id", "level", "message", "evidence", "fix", "from", "to")
+# The arguments that both reports have.
+ARGUMENTS: dict[str, dict[str, Any]] = {
+    "hosts": {"type": "list", "elements": "str", "required": True},
+    "result_variable": {"type": "str", "required": True},
+    "addresses": {"type": "dict", "default": {}},
+    "report_dir": {"type": "str", "required": True},
+    "fail_on": {"type": "str", "choices": [*LEVELS, "never"], "default": "error"},
+    "skip_unreachable": {"type": "bool", "default": False},
+}
 COLOURS = {"error": COLOR_ERROR, "warning": COLOR_WARN}
+
+
+def by_severity(rows: list[dict[str, str]], order: list[str]) -> list[dict[str, str]]:
+    """Errors first, then in the order of the hosts."""
+    return sorted(rows, key=lambda row: (LEVELS.index(row["level"]), order.index(row["host"])))
+
+
+def compose(results: Mapping[str, Any], findings: Sequence[Mapping[str, str]]) -> dict[str, Any]:
+    """The content of preflight.json, and of doctor.json."""
+    summary: dict[str, Any] = {"hosts": len(results), "hosts_read": sum("findings" in row for row in results.values())}
+    summary.update({level + "s": sum(row["level"] == level for row in findings) for level in LEVELS})
+    ordered = [{key: row[key] for key in KEYS if key in row} for row in findings]
+    return {"schema_version": SCHEMA_VERSION, "findings": ordered, "summary": summary}
+
+
+def table(findings: Sequence[Mapping[str, str]]) -> list[tuple[str, str]]:
+    """(level, text) for the terminal; infos only count, their lines are in the report."""
+    shown = [row for row in findings if row["level"] != "info"]
+    host_width = max([len(row["host"]) for row in shown] or [0])
+    id_width = max([len(row["id"]) for row in shown] or [0])
+    lines = []
+    for row in shown:
+        lines.append(
+            (
+                row["level"],
+                f"{row['level'].upper():7}  {row['host']:{host_width}}  {row['id']:{id_width}}  {row['message']}",
+            )
+        )
+        indent = " " * (9 + host_width + 2)
+        lines.append((row["level"], f"{indent}seen: {row['evidence']}"))
+        lines.append((row["level"], f"{indent}cure: {row['fix']}"))
+    return lines
+
+
+def blocking(findings: Sequence[Mapping[str, str]], fail_on: str) -> list[Mapping[str, str]]:
+    """The findings that end the run."""
+    limit = -1 if fail_on == "never" else LEVELS.index(fail_on)
+    return [row for row in findings if LEVELS.index(row["level"]) <= limit]
+
+
+def failure(blockers: Sequence[Mapping[str, str]], report: str, headline: str) -> str:
+    """One message with all of them."""
+    lines = [
+        f"  - {row['host']}: {row['message']} [{row['id']}]. Seen: {row['evidence']}. Cure: {row['fix']}."
+        for row in blockers
+    ]
+    return headline + "\n" + "\n".join(lines) + f"\nThe whole report: {report}"
 
 
 def write_whole(directory: str, name: str, text: str) -> str:
@@ -32,7 +91,7 @@ def write_whole(directory: str, name: str, text: str) -> str:
     return target
 
 
-def write_report(directory: str, report: Mapping[str, Any], name: str = "preflight") -> str:
+def write_report(directory: str, report: Mapping[str, Any], name: str) -> str:
     """Write NAME.json and return its path."""
     return write_whole(directory, name + ".json", json.dumps(report, indent=2, sort_keys=False) + "\n")
 
@@ -63,3 +122,30 @@ def show(
         display.display(line, color=COLOURS["warning"])
     counts = ", ".join(f"{label} {summary[label]}" for label in ("hosts", "errors", "warnings", "infos"))
     display.display(f"{name}: {counts}; all of it in {path}")
+
+
+def results_of(args: Mapping[str, Any], task_vars: Mapping[str, Any] | None) -> dict[str, Any]:
+    """What each host's module has returned; nothing where it could not be run."""
+    hostvars = (task_vars or {})["hostvars"]
+    return {host: hostvars[host].get(args["result_variable"]) or {} for host in args["hosts"]}
+
+
+def conclude(
+    name: str,
+    headline: str,
+    args: Mapping[str, Any],
+    results: Mapping[str, Any],
+    findings: list[dict[str, str]],
+    more: Sequence[str] = (),
+    **others: Any,
+) -> dict[str, Any]:
+    """Write, show, judge: the module's result, failed if a finding ends the run. ``others`` go into the report."""
+    blockers = blocking(findings, args["fail_on"])
+    report = dict(compose(results, findings), **others)
+    path = write_report(args["report_dir"], report, name)
+    write_junit(args["report_dir"], name, list(results), findings, blockers)
+    show(name, findings, report["summary"], path, more)
+    result = {"changed": False, "report": path, "summary": report["summary"]}
+    if blockers:
+        return dict(result, failed=True, msg=failure(blockers, path, headline))
+    return dict(result, findings=report["findings"])

@@ -9,20 +9,16 @@ import re
 from collections import Counter
 from typing import Any, Iterable, Mapping, Sequence
 
-from ansible_collections.multihost.overlay.plugins.module_utils._findings import LEVELS
 from ansible_collections.multihost.overlay.plugins.module_utils._preflight_checks import found
 from ansible_collections.multihost.overlay.plugins.module_utils._preflight_checks_classic import found as found_classic
+from ansible_collections.multihost.overlay.plugins.plugin_utils._findings_report import by_severity
 
-SCHEMA_VERSION = 1
 # How ansible and the shell say that there is no Python, or one that is too old for modules.
 NO_PYTHON = re.compile(
     r"python\S*: (command )?not found|python\S*: No such file|No python interpreters found|interpreter .* was not found"
     r"|minimum of Python|SyntaxError: future feature",
     re.IGNORECASE,
 )
-
-# Of a finding; the last two only where it is about a path.
-KEYS = ("host", "id", "level", "message", "evidence", "fix", "from", "to")
 
 Results = Mapping[str, Mapping[str, Any]]
 
@@ -193,53 +189,3 @@ def all_findings(
             rows.append(dict(row, host=host))
     rows += [dict(row) for row in others if row["host"] in results]
     return by_severity(rows, list(results))
-
-
-def by_severity(rows: list[dict[str, str]], order: list[str]) -> list[dict[str, str]]:
-    """Errors first, then in the order of the hosts."""
-    return sorted(rows, key=lambda row: (LEVELS.index(row["level"]), order.index(row["host"])))
-
-
-def compose(results: Results, findings: Sequence[Mapping[str, str]]) -> dict[str, Any]:
-    """The content of preflight.json, and of doctor.json."""
-    summary: dict[str, Any] = {"hosts": len(results), "hosts_read": sum("findings" in row for row in results.values())}
-    summary.update({level + "s": sum(row["level"] == level for row in findings) for level in LEVELS})
-    ordered = [{key: row[key] for key in KEYS if key in row} for row in findings]
-    return {"schema_version": SCHEMA_VERSION, "findings": ordered, "summary": summary}
-
-
-def table(findings: Sequence[Mapping[str, str]]) -> list[tuple[str, str]]:
-    """(level, text) for the terminal; infos only count, their lines are in the report."""
-    shown = [row for row in findings if row["level"] != "info"]
-    host_width = max([len(row["host"]) for row in shown] or [0])
-    id_width = max([len(row["id"]) for row in shown] or [0])
-    lines = []
-    for row in shown:
-        lines.append(
-            (
-                row["level"],
-                f"{row['level'].upper():7}  {row['host']:{host_width}}  {row['id']:{id_width}}  {row['message']}",
-            )
-        )
-        indent = " " * (9 + host_width + 2)
-        lines.append((row["level"], f"{indent}seen: {row['evidence']}"))
-        lines.append((row["level"], f"{indent}cure: {row['fix']}"))
-    return lines
-
-
-def blocking(findings: Sequence[Mapping[str, str]], fail_on: str) -> list[Mapping[str, str]]:
-    """The findings that end the run."""
-    limit = -1 if fail_on == "never" else LEVELS.index(fail_on)
-    return [row for row in findings if LEVELS.index(row["level"]) <= limit]
-
-
-PREFLIGHT_FAILED = "Preflight found what stands in the way; nothing was changed on any host."
-
-
-def failure(blockers: Sequence[Mapping[str, str]], report: str, headline: str = PREFLIGHT_FAILED) -> str:
-    """One message with all of them."""
-    lines = [
-        f"  - {row['host']}: {row['message']} [{row['id']}]. Seen: {row['evidence']}. Cure: {row['fix']}."
-        for row in blockers
-    ]
-    return headline + "\n" + "\n".join(lines) + f"\nThe whole report: {report}"

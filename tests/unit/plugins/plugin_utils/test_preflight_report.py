@@ -11,8 +11,9 @@ from unittest import mock
 
 import pytest
 
-from ansible_collections.multihost.overlay.plugins.action.preflight_report import ActionModule, write_report
+from ansible_collections.multihost.overlay.plugins.action.preflight_report import ActionModule
 from ansible_collections.multihost.overlay.plugins.module_utils._preflight_checks import found
+from ansible_collections.multihost.overlay.plugins.plugin_utils import _findings_report
 from ansible_collections.multihost.overlay.plugins.plugin_utils import _preflight_report as report
 
 ADDRESSES = {"a": "10.0.0.1", "b": "10.0.0.2"}
@@ -108,7 +109,7 @@ def test_errors_come_first_and_the_summary_counts() -> None:
         result(2, found("kernel_old", "m", "e")),
     )
     assert [row["level"] for row in rows] == ["error", "warning", "info"]
-    composed = report.compose({"a": result(1), "b": UNREACHABLE}, rows)
+    composed = _findings_report.compose({"a": result(1), "b": UNREACHABLE}, rows)
     assert composed["schema_version"] == 1
     assert composed["summary"] == {"hosts": 2, "hosts_read": 1, "errors": 1, "warnings": 1, "infos": 1}
     assert list(composed["findings"][0]) == ["host", "id", "level", "message", "evidence", "fix"]
@@ -117,19 +118,19 @@ def test_errors_come_first_and_the_summary_counts() -> None:
 @pytest.mark.parametrize(("fail_on", "count"), [("error", 1), ("warning", 2), ("info", 3), ("never", 0)])
 def test_what_ends_the_run(fail_on: str, count: int) -> None:
     rows = [dict(found(check, "m", "e"), host="a") for check in ("not_root", "kernel_old", "ip_forward_off")]
-    assert len(report.blocking(rows, fail_on)) == count
+    assert len(_findings_report.blocking(rows, fail_on)) == count
 
 
 def test_the_table_leaves_out_notes() -> None:
     rows = [dict(found(check, "message", "seen"), host="a") for check in ("not_root", "ip_forward_off")]
-    text = "\n".join(line for _level, line in report.table(rows))
+    text = "\n".join(line for _level, line in _findings_report.table(rows))
     assert "not_root" in text
     assert "ip_forward_off" not in text
-    assert report.table([]) == []
+    assert _findings_report.table([]) == []
 
 
 def test_the_report_is_written_as_a_whole(tmp_path: Path) -> None:
-    path = write_report(str(tmp_path / "new"), {"schema_version": 1})
+    path = _findings_report.write_report(str(tmp_path / "new"), {"schema_version": 1}, "preflight")
     assert json.loads(Path(path).read_text(encoding="utf-8")) == {"schema_version": 1}
     assert [entry.name for entry in (tmp_path / "new").iterdir()] == ["preflight.json"]
 
