@@ -27,7 +27,12 @@ from ansible_collections.multihost.overlay.plugins.module_utils._daemon_plan imp
     make_plan,
     stringified,
 )
-from ansible_collections.multihost.overlay.plugins.module_utils._manifest import STATE_DIR, Manifest, write_atomic
+from ansible_collections.multihost.overlay.plugins.module_utils._manifest import (
+    STATE_DIR,
+    Manifest,
+    make_directories,
+    write_atomic,
+)
 from ansible_collections.multihost.overlay.plugins.module_utils._systemd import summary
 
 STATE_KEY = "docker_pending"
@@ -191,7 +196,7 @@ def _record(view: View) -> dict[str, Any]:
 
 def _write_file(path: str, text: str) -> None:
     """Replace daemon.json, keeping its mode and owner."""
-    os.makedirs(os.path.dirname(path), exist_ok=True)
+    make_directories(os.path.dirname(path))
     path = os.path.realpath(path)
     try:
         status = os.stat(path)

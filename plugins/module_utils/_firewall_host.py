@@ -25,7 +25,11 @@ from ansible_collections.multihost.overlay.plugins.module_utils._firewall_rules 
     Firewall,
     files,
 )
-from ansible_collections.multihost.overlay.plugins.module_utils._manifest import Manifest, write_atomic
+from ansible_collections.multihost.overlay.plugins.module_utils._manifest import (
+    Manifest,
+    make_directories,
+    write_atomic,
+)
 from ansible_collections.multihost.overlay.plugins.module_utils._programs import SEARCH, Runner
 from ansible_collections.multihost.overlay.plugins.module_utils._systemd import parse_units
 
@@ -204,7 +208,7 @@ def load(run: Runner, firewall: Firewall) -> None:
 def put_files(run: Runner, manifest: Manifest, planned: dict[str, Any]) -> None:
     """Write and remove the files; systemd is told of units."""
     for path, text in planned["write"].items():
-        os.makedirs(os.path.dirname(path), exist_ok=True)
+        make_directories(os.path.dirname(path))
         write_atomic(path, text.encode(), 0o644)
     for path in planned["remove"]:
         restore(manifest, path)

@@ -23,6 +23,15 @@ class ManifestError(Exception):
     """The manifest on this host cannot be used; the message names the file and the cure."""
 
 
+def make_directories(path: str) -> None:
+    """Make a directory and what is missing above it, to be entered by all: not as the umask of a user, which sudo hands on, has it."""
+    before = os.umask(0o022)
+    try:
+        os.makedirs(path, exist_ok=True)
+    finally:
+        os.umask(before)
+
+
 def write_atomic(path: str, content: bytes, mode: int, uid: int | None = None, gid: int | None = None) -> None:
     """Replace ``path`` as a whole: a reader, or a power cut, sees the old content or the new one."""
     directory = os.path.dirname(path)

@@ -138,7 +138,12 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.multihost.overlay.plugins.module_utils._manifest import Manifest, ManifestError, write_atomic
+from ansible_collections.multihost.overlay.plugins.module_utils._manifest import (
+    Manifest,
+    ManifestError,
+    make_directories,
+    write_atomic,
+)
 from ansible_collections.multihost.overlay.plugins.module_utils._programs import run_program
 from ansible_collections.multihost.overlay.plugins.module_utils._systemd import summary, units
 
@@ -243,7 +248,7 @@ def apply_file(module: AnsibleModule, entry: dict[str, Any], action: str) -> Non
         return
     uid, gid = _ids(module, entry)
     if action == "write":
-        os.makedirs(os.path.dirname(entry["path"]), exist_ok=True)
+        make_directories(os.path.dirname(entry["path"]))
         write_atomic(entry["path"], entry["content"].encode(), int(entry["mode"], 8), uid, gid)
         return
     _set_attributes(entry, uid, gid)
@@ -253,7 +258,7 @@ def apply_directory(module: AnsibleModule, entry: dict[str, Any], action: str) -
     """Carry out what ``plan_directory`` decided."""
     uid, gid = _ids(module, entry)
     if action == "make":
-        os.makedirs(entry["path"], exist_ok=True)
+        make_directories(entry["path"])
     _set_attributes(entry, uid, gid)
 
 

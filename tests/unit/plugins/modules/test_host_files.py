@@ -8,6 +8,7 @@ import grp
 import json
 import os
 import pwd
+import stat
 from pathlib import Path
 from typing import Any
 
@@ -59,6 +60,25 @@ def test_a_missing_file_is_written_and_a_present_one_left_alone(tmp_path: Path) 
     assert host_files.plan_file(entry(target), host_files.read_path(str(target)), False) is None
     assert host_files.plan_file(entry(target, mode="0600"), host_files.read_path(str(target)), False) == "attributes"
     assert host_files.plan_file(entry(target, "other\n"), host_files.read_path(str(target)), False) == "write"
+
+
+def test_what_lies_on_the_way_is_open_to_others_whatever_the_umask(
+    tmp_path: Path, manifest_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """sudo hands on a user's umask, and a service's own user has to get at its configuration."""
+    there = tmp_path / "there"
+    there.mkdir(mode=0o750)
+    params = {
+        "files": [entry(there / "conf" / "a.json")],
+        "directories": [entry(there / "deep" / "data", mode="0700")],
+    }
+    before = os.umask(0o077)
+    try:
+        host_files.run(FakeModule(**params))
+    finally:
+        os.umask(before)
+    modes = {path.name: stat.S_IMODE(path.stat().st_mode) for path in (there, *there.rglob("*"))}
+    assert modes == {"there": 0o750, "conf": 0o755, "a.json": 0o644, "deep": 0o755, "data": 0o700}
 
 
 def test_only_a_file_of_ours_is_removed() -> None:
