@@ -13,7 +13,7 @@ CHECKS: dict[str, Check] = {
         "error",
         "the module's own result",
         "a host that could not be examined is not known to be well",
-        "run the play again with -vvv; for a sudo problem set ansible_become_password or log in as root",
+        "run the play again with -vvv",
         "ansible-core",
     ),
     "unexamined": Check(

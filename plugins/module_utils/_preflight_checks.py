@@ -49,15 +49,23 @@ CHECKS: dict[str, Check] = {
         "error",
         "the module's own result",
         "a host that could not be read is not known to be fit",
-        "run the play again with -vvv; for a sudo problem set ansible_become_password or log in as root",
+        "run the play again with -vvv",
         "ansible-core",
     ),
     "not_root": Check(
         "error",
         "effective user id",
         "processes, listeners and Docker's socket are hidden from other users",
-        "set ansible_become: true, or log in as root",
+        "set ansible_become: true in the inventory or run with --become; or log in as root: ansible_user: root",
         "design",
+    ),
+    "become_failed": Check(
+        "error",
+        "Ansible's own words",
+        "only root can see and change what an overlay needs",
+        "let the user become root: give ansible_become_password in a file that only you can read, or run with --ask-become-pass, or "
+        "allow sudo without a password on the host (NOPASSWD); where sudo is missing install it, or log in as root",
+        "ansible-core",
     ),
     "systemd_missing": Check(
         "error",

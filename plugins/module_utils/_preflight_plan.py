@@ -59,14 +59,17 @@ def version(text: str) -> tuple[int, ...]:
     return tuple(int(part) for part in match.group(0).split(".")) if match else ()
 
 
+def not_root(program: str) -> dict[str, str]:
+    """The one finding of a host on which nothing else can be trusted."""
+    return found(
+        "not_root",
+        f"{program} does not run as root, what matters of this host is hidden from it",
+        "effective user id is not 0",
+    )
+
+
 def check_base(observed: Observed, _wanted: Observed) -> Findings:
     """What any host of this collection needs."""
-    if not observed["root"]:
-        yield found(
-            "not_root",
-            "preflight does not run as root, much of this host is hidden from it",
-            "effective user id is not 0",
-        )
     if not observed["systemd"]:
         yield found(
             "systemd_missing",
@@ -137,6 +140,7 @@ def address_text(entry: Mapping[str, Any]) -> str:
 def check_address(observed: Observed, wanted: Observed) -> Findings:
     """The address that the host advertises is its own and of use to others."""
     address, entries = wanted["address"], observed["addresses"]
+    origin = f" ({wanted['address_origin']})" if wanted["address_origin"] else ""
     if not address:
         return
     if address.startswith("127."):
@@ -157,8 +161,9 @@ def check_address(observed: Observed, wanted: Observed) -> Findings:
         has = ", ".join(address_text(entry) for entry in entries if not entry["address"].startswith("127."))
         yield found(
             "address_missing",
-            f"the overlay address {address} is not on this host",
+            f"the overlay address {address}{origin} is not on this host",
             f"the host has {has or 'no IPv4 address'}",
+            "set overlay_address for this host to one of its own addresses, which all peers reach" if origin else "",
         )
         return
     if DOCKER_BRIDGE.match(mine["interface"]):
@@ -326,6 +331,9 @@ def decide(check: Check, observed: Observed, wanted: Observed) -> list[dict[str,
 
 def plan(observed: Observed, wanted: Observed) -> list[dict[str, str]]:
     """All findings of this host."""
+    if not observed["root"]:
+        # A port held by a program that cannot be seen, a file that cannot be read: consequences, with a cure that misleads.
+        return [not_root("preflight")]
     checks = HOST_CHECKS + (DOCKER_HOST_CHECKS if wanted["docker_host"] else ())
     findings = [row for check in checks for row in decide(check, observed, wanted)]
     return findings + [

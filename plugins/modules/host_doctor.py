@@ -114,10 +114,13 @@ facts:
       endpoints: []
 """
 
+import os
+
 from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.multihost.overlay.plugins.module_utils._doctor import doctor
 from ansible_collections.multihost.overlay.plugins.module_utils._doctor_host import examine
+from ansible_collections.multihost.overlay.plugins.module_utils._preflight_plan import not_root
 from ansible_collections.multihost.overlay.plugins.module_utils._preflight_reader import Reader
 
 ARGUMENTS = {
@@ -130,6 +133,9 @@ ARGUMENTS = {
 def main() -> None:
     """Parse, examine, exit."""
     module = AnsibleModule(argument_spec=ARGUMENTS, supports_check_mode=True)
+    if os.geteuid() != 0:
+        # What cannot be seen would pass for what is not there: an engine that is down, no container.
+        module.exit_json(changed=False, findings=[not_root("the doctor")], store_findings=[], facts={})
     module.exit_json(changed=False, **doctor(lambda: examine(Reader(), module.params), module.params))
 
 

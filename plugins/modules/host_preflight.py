@@ -56,6 +56,10 @@ options:
     description: The host's underlay address. Without it nothing about addresses is checked.
     type: str
     default: ""
+  address_origin:
+    description: Where O(address) comes from if not from C(overlay_address), for the finding that it is not on the host.
+    type: str
+    default: ""
   interface:
     description: Name of an interface, or a network in CIDR notation, that O(address) must lie on.
     type: str
@@ -199,6 +203,7 @@ ARGUMENTS = {
     "store_ports": {"type": "list", "elements": "int", "default": []},
     "engine_ports": {"type": "list", "elements": "int", "default": []},
     "address": {"type": "str", "default": ""},
+    "address_origin": {"type": "str", "default": ""},
     "interface": {"type": "str", "default": ""},
     "networks": {"type": "list", "elements": "dict", "default": []},
     "daemon_config": {"type": "dict", "default": {}},

@@ -231,7 +231,9 @@ def main() -> None:
     if not re.fullmatch(r"[0-9a-f]{16}", params["run_id"]):
         module.fail_json(msg=f"run_id must be 16 hexadecimal digits, not {params['run_id']!r}")
     if os.geteuid() != 0:
-        module.fail_json(msg="only root can enter a container's network namespace: run the play with become: true")
+        module.fail_json(
+            msg="only root can enter a container's network namespace: set ansible_become: true in the inventory, or log in as root"
+        )
     client = DockerClient(params["docker_socket"])
     if params["state"] == "started":
         module.exit_json(run_id=params["run_id"], **started(client, params, module.check_mode))

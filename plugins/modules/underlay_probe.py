@@ -248,7 +248,9 @@ def main() -> None:
         module.fail_json(msg=f"run_id must be 16 hexadecimal digits, not {params['run_id']!r}")
     if os.geteuid() != 0:
         if params["state"] != "started":
-            module.fail_json(msg="only root can send and hear the probe's packets: run the play with become: true")
+            module.fail_json(
+                msg="only root can send and hear the probe's packets: set ansible_become: true in the inventory, or log in as root"
+            )
         module.exit_json(run_id=params["run_id"], changed=False, **dict(NOBODY, problem="it was not read as root"))
     steps = {"started": started, "probed": probed, "collected": collected}
     module.exit_json(run_id=params["run_id"], **steps[params["state"]](params))

@@ -19,6 +19,13 @@ NO_PYTHON = re.compile(
     r"|minimum of Python|SyntaxError: future feature",
     re.IGNORECASE,
 )
+# How ansible, sudo, su and doas say that the user did not become root.
+NO_ROOT = re.compile(
+    r"(missing|incorrect) \w+ password|privilege escalation|become success|not in the sudoers|must have a tty"
+    r"|\b(sudo|su|doas): (not found|command not found|a password is|a terminal is|no tty|\d+ incorrect|authentication failure|sorry)"
+    r"|not allowed to (run|execute)",
+    re.IGNORECASE,
+)
 
 Results = Mapping[str, Mapping[str, Any]]
 
@@ -47,6 +54,8 @@ def judge_result(host: str, result: Mapping[str, Any], skip_unreachable: bool) -
         return list(result["findings"])
     if NO_PYTHON.search(said(result)):
         return [found("python_missing", f"{host} has no Python that Ansible can use", said(result))]
+    if NO_ROOT.search(said(result)):
+        return [found("become_failed", f"on {host} the user of the connection cannot become root", said(result))]
     return [found("preflight_failed", f"{host} could not be read", said(result))]
 
 

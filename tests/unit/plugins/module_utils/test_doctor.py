@@ -7,6 +7,7 @@ from __future__ import annotations
 import base64
 import copy
 import json
+import os
 import struct
 from pathlib import Path
 from typing import Any, Callable
@@ -18,6 +19,7 @@ from ansible_collections.multihost.overlay.plugins.module_utils._docker import D
 from ansible_collections.multihost.overlay.plugins.module_utils._doctor import doctor, judge_host, judge_store
 from ansible_collections.multihost.overlay.plugins.module_utils._doctor_checks import CHECKS
 from ansible_collections.multihost.overlay.plugins.module_utils._preflight_reader import Reader
+from ansible_collections.multihost.overlay.plugins.modules import host_doctor
 
 NID = "aa" * 32
 EID = "ee" * 32
@@ -613,3 +615,14 @@ def test_every_check_has_been_seen() -> None:
     text = Path(__file__).read_text()
     text += Path(__file__).parents[1].joinpath("plugin_utils/test_doctor_report.py").read_text()
     assert [name for name in CHECKS if f'"{name}"' not in text] == []
+
+
+def test_who_is_not_root_is_told_so_and_nothing_else(
+    run_module: Callable[..., dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An engine whose process cannot be seen would pass for one that is down."""
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    result = run_module(host_doctor.main, {})
+    assert [row["id"] for row in result["findings"]] == ["not_root"]
+    assert "the doctor does not run as root" in result["findings"][0]["message"]
+    assert (result["store_findings"], result["facts"]) == ([], {})

@@ -72,6 +72,7 @@ def params(**changes: Any) -> dict[str, Any]:
         "store_url": "",
         "store_ports": [8500],
         "address": "10.88.0.11",
+        "address_origin": "",
         "interface": "",
         "networks": [{"name": "blue", "subnet": "172.30.1.0/24"}],
         "daemon_config": {
@@ -131,7 +132,18 @@ def test_a_built_host_has_no_findings_on_the_second_run() -> None:
 
 
 def test_not_root() -> None:
-    only(dict(bare(), root=False), "not_root")
+    """What such a user cannot see would else be taken for what is not there, or for a stranger's."""
+    unread = [{"what": "/etc/docker/key.json", "error": "[Errno 13] Permission denied"}]
+    held = [{"proto": "tcp", "port": 7946, "pid": 0, "program": "", "executable": ""}]
+    only(dict(bare(), root=False, unreadable=unread, listeners=held), "not_root")
+
+
+def test_an_address_that_nobody_has_set_says_where_it_comes_from() -> None:
+    given = plan(bare(), params(address="10.88.0.12"))[0]
+    taken = plan(bare(), params(address="10.88.0.12", address_origin="from ansible_host"))[0]
+    assert "10.88.0.12 is not on this host" in given["message"] and "or configure it" in given["fix"]
+    assert "10.88.0.12 (from ansible_host) is not on this host" in taken["message"]
+    assert taken["fix"].startswith("set overlay_address for this host to one of its own")
 
 
 def test_systemd_missing_names_what_runs() -> None:

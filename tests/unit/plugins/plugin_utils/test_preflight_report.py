@@ -94,7 +94,14 @@ def test_unreachable_hosts() -> None:
     [
         ("/bin/sh: 1: /usr/bin/python3: not found", "python_missing"),
         ("ansible-core requires a minimum of Python version 3.8. Current version: 3.6.8", "python_missing"),
-        ("Missing sudo password", "preflight_failed"),
+        ("Missing sudo password", "become_failed"),
+        ("Task failed: Incorrect sudo password", "become_failed"),
+        ("/bin/sh: 1: sudo: not found", "become_failed"),
+        ("sudo: a password is required", "become_failed"),
+        ("deploy is not in the sudoers file.  This incident will be reported.", "become_failed"),
+        ("Timeout (12s) waiting for privilege escalation prompt", "become_failed"),
+        ("su: Authentication failure", "become_failed"),
+        ("sudo: unable to resolve host node1; boom", "preflight_failed"),
         ("", "preflight_failed"),
     ],
 )
