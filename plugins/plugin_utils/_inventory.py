@@ -40,15 +40,18 @@ SERVER_COUNTS = (1, 3, 5)
 # 576 is the datagram that every IPv4 host must accept (RFC 791); 65535 the largest that there is.
 MTU_RANGE = (576, 65535)
 
-Resolver = Callable[[str], "str | None"]
+CURE = "Set overlay_address for this host: its own address, which all peers reach."
+NO_FACTS = "No fact of any host is known here: write the address into the inventory."
+
+Resolver = Callable[[str], "list[str]"]
 
 
-def resolve(name: str) -> str | None:
-    """The first IPv4 address that this machine's resolver knows for ``name``, or None."""
+def resolve(name: str) -> list[str]:
+    """The IPv4 addresses that this machine's resolver knows for ``name``."""
     try:
-        return str(socket.getaddrinfo(name, None, socket.AF_INET)[0][4][0])
-    except OSError:
-        return None
+        return sorted({str(entry[4][0]) for entry in socket.getaddrinfo(name, None, socket.AF_INET)})
+    except (OSError, UnicodeError):  # the latter of a name that no resolver would be asked for
+        return []
 
 
 def check_choices(cluster: Mapping[str, Any]) -> list[str]:
@@ -111,32 +114,38 @@ def check_external_store(cluster: Mapping[str, Any]) -> list[str]:
 
 def address_of(name: str, variables: Mapping[str, Any], resolver: Resolver = resolve) -> tuple[str | None, str | None]:
     """A host's underlay address, from the inventory alone: (address, None) or (None, error)."""
-    given = variables.get("overlay_address")
+    try:
+        given, reached = variables.get("overlay_address"), str(variables.get("ansible_host") or name)
+    except Exception as exc:  # of Ansible's templating, whose classes differ between its versions
+        words = str(exc).strip().splitlines()[-1:] or [type(exc).__name__]
+        return None, f"{name}: overlay_address or ansible_host cannot be evaluated: {words[0]}. {NO_FACTS}"
     if given:
         try:
-            return _usable(name, str(ipaddress.IPv4Address(str(given))))
+            return _usable(name, str(ipaddress.IPv4Address(str(given))), "")
         except ValueError:
-            return None, f"{name}: overlay_address {given!r} is not an IPv4 address."
-    candidate = str(variables.get("ansible_host") or name)
+            return None, f"{name}: overlay_address {given!r} is not an IPv4 address. Write one such as 192.0.2.11."
     try:
-        return _usable(name, str(ipaddress.IPv4Address(candidate)))
+        return _usable(name, str(ipaddress.IPv4Address(reached)), " by ansible_host")
     except ValueError:
-        resolved = resolver(candidate)
-    if resolved is None:
+        return _resolved(name, reached, resolver(reached))
+
+
+def _resolved(name: str, reached: str, found: Sequence[str]) -> tuple[str | None, str | None]:
+    """One address is taken (preflight sees whether the host has it); of several none is guessed."""
+    if not found:
         return (
             None,
-            f"{name}: {candidate} is no IPv4 address and does not resolve to one. Set overlay_address for this host.",
+            f"{name}: {reached} is no IPv4 address and does not resolve to one. {CURE}",
         )
-    return _usable(name, resolved)
+    if len(found) > 1:
+        return None, f"{name}: {reached} resolves to several addresses ({', '.join(found)}). {CURE}"
+    return _usable(name, found[0], f", which {reached} resolves to")
 
 
-def _usable(name: str, text: str) -> tuple[str | None, str | None]:
+def _usable(name: str, text: str, origin: str) -> tuple[str | None, str | None]:
     address = ipaddress.IPv4Address(text)
     if address.is_loopback or address.is_unspecified or address.is_multicast or address.is_link_local:
-        return (
-            None,
-            f"{name}: its underlay address would be {text}, which no other host can reach. Set overlay_address for this host.",
-        )
+        return None, f"{name}: its underlay address would be {text}{origin}, which no other host can reach. {CURE}"
     return text, None
 
 
@@ -154,7 +163,8 @@ def addresses_of(
         twin = next((other for other, taken in addresses.items() if taken == address), None)
         if twin:
             errors.append(
-                f"{name}: its underlay address {address} is that of {twin} too. Give each host its own overlay_address."
+                f"{name}: its underlay address {address} is that of {twin} too. Give each host an overlay_address: its own, "
+                "which all peers reach."
             )
         addresses[name] = address
     return addresses, errors

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import socket
 from typing import Any
 
 import pytest
@@ -12,6 +13,7 @@ from ansible_collections.multihost.overlay.plugins.plugin_utils._inventory impor
     address_of,
     check_network,
     check_networks,
+    resolve,
     validate,
 )
 
@@ -31,8 +33,8 @@ DEFAULTS: dict[str, Any] = {
 }
 
 
-def no_dns(name: str) -> str | None:
-    return None
+def no_dns(name: str) -> list[str]:
+    return []
 
 
 def cluster(store: int = 3, hosts: int = 3, **changes: Any) -> tuple[dict[str, str], list[str]]:
@@ -122,9 +124,56 @@ def test_addresses_must_be_unique_and_reachable() -> None:
 def test_an_address_comes_from_the_inventory_in_this_order() -> None:
     assert address_of("a", {"overlay_address": "10.0.0.1", "ansible_host": "10.0.0.2"}, no_dns) == ("10.0.0.1", None)
     assert address_of("a", {"ansible_host": "10.0.0.2"}, no_dns) == ("10.0.0.2", None)
-    assert address_of("a", {}, lambda name: "10.0.0.3") == ("10.0.0.3", None)
+    assert address_of("a", {}, lambda name: ["10.0.0.3"]) == ("10.0.0.3", None)
     assert "does not resolve" in str(address_of("a", {}, no_dns)[1])
     assert "not an IPv4 address" in str(address_of("a", {"overlay_address": "eth0"}, no_dns)[1])
+
+
+def test_no_address_is_guessed() -> None:
+    """Each error names the host, what was seen and the cure."""
+    several = address_of("a", {"ansible_host": "web.example"}, lambda name: ["10.0.0.3", "10.0.0.4"])[1]
+    assert several == (
+        "a: web.example resolves to several addresses (10.0.0.3, 10.0.0.4). "
+        "Set overlay_address for this host: its own address, which all peers reach."
+    )
+    own = address_of("a", {}, lambda name: ["127.0.1.1"])[1]
+    assert "would be 127.0.1.1, which a resolves to" in str(own) and "Set overlay_address" in str(own)
+    forwarded = address_of("a", {"ansible_host": "127.0.0.1", "ansible_port": 2201}, no_dns)[1]
+    assert "would be 127.0.0.1 by ansible_host" in str(forwarded) and "Set overlay_address" in str(forwarded)
+
+
+def test_several_hosts_behind_one_address_want_their_own() -> None:
+    hostvars = {
+        name: {"ansible_host": "203.0.113.1", "ansible_port": port} for name, port in (("a", 2201), ("b", 2202))
+    }
+    errors = validate({"overlay_store": ["a"], "overlay_hosts": ["a", "b"]}, hostvars, DEFAULTS, no_dns)[1]
+    assert len(errors) == 1 and errors[0].startswith("b:") and "Give each host an overlay_address" in errors[0]
+
+
+class Facts(dict[str, Any]):
+    """Variables of a host whose address is a template over facts that nobody gathered."""
+
+    def get(self, name: str, default: Any = None) -> Any:
+        if name == "overlay_address":
+            raise ValueError("trouble\nobject of type 'dict' has no attribute 'eth1'")
+        return super().get(name, default)
+
+
+def test_an_address_from_facts_is_an_error_and_no_crash() -> None:
+    address, error = address_of("a", Facts(ansible_host="10.0.0.1"), no_dns)
+    assert address is None
+    assert error == (
+        "a: overlay_address or ansible_host cannot be evaluated: object of type 'dict' has no attribute 'eth1'. "
+        "No fact of any host is known here: write the address into the inventory."
+    )
+
+
+def test_names_are_resolved_here_to_all_their_addresses(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = [(None, None, None, "", (address, 0)) for address in ("10.0.0.2", "10.0.0.1", "10.0.0.2")]
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_words: found)
+    assert resolve("a") == ["10.0.0.1", "10.0.0.2"]
+    monkeypatch.undo()
+    assert resolve("a" * 64 + ".invalid") == []
 
 
 def test_a_cluster_variable_that_differs_between_hosts_is_refused() -> None:
