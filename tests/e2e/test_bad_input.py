@@ -106,7 +106,7 @@ WRITTEN: dict[str, tuple[Change, list[str]]] = {
     ),
     "address given twice": (
         host("node2", overlay_address="10.88.20.11"),
-        [r"node2: its underlay address 10\.88\.20\.11 is that of node1", r"its own overlay_address"],
+        [r"node2: its underlay address 10\.88\.20\.11 is that of node1", r"overlay_address: its own"],
     ),
 }
 
