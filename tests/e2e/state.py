@@ -21,6 +21,7 @@ FOLDERS = (
     "/etc/sysusers.d",
     "/etc/systemd/system",
     "/usr/local/lib/multihost-overlay",
+    "/usr/local/lib/systemd",
     "/var/lib/multihost-overlay",
 )
 PROGRAMS = ("dockerd", "consul")

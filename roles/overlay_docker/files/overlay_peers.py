@@ -1,0 +1,337 @@
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Keeps the tables of this host's overlays complete, so that its containers reach those of every other host.
+
+Docker 20.10 is told of remote containers by announcements, which a host that was down or had no container on the network
+has missed. It then asks all engines, and one that was restarted while its containers ran on (live-restore) answers
+"<nil>" for the host: the asking kernel has an address's MAC for ever and never the host behind which it is. An engine
+that was restarted so does not ask any more either, on the networks that it had then.
+
+So this compares every few seconds what the store says of each network that has containers here with what the kernel has,
+and adds what is missing: for each remote container one neighbour (address -> MAC) and one forwarding entry (MAC -> host)
+on the overlay's vxlan device, just as dockerd makes them. It never changes an entry of dockerd's, takes its own away
+when the store says otherwise, and changes nothing if the store does not answer. Standard library only.
+"""
+
+from __future__ import annotations
+
+import argparse
+import base64
+import collections
+import http.client
+import ipaddress
+import json
+import os
+import re
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from typing import Any, Dict, Iterable, List, NamedTuple, Optional, Set, Tuple
+
+SECONDS = 10.0
+NAMESPACES = "/run/docker/netns"
+# Docker names the namespace of an overlay by a number and the beginning of the network's id.
+OVERLAY = re.compile(r"^\d+-([0-9a-f]{10})$")
+RECORD = "/run/multihost-overlay/peers.json"
+LOOK = "ip -json -details address && ip -json neighbour && bridge -json fdb"
+
+
+class Peer(NamedTuple):
+    """A container on a network, as the store knows it."""
+
+    address: str
+    mac: str
+    host: str
+
+
+class Entry(NamedTuple):
+    """A line of a kernel's table: ("neigh", device, address, mac) or ("fdb", device, mac, host)."""
+
+    table: str
+    device: str
+    key: str
+    value: str
+
+    @property
+    def place(self) -> Tuple[str, str, str]:
+        """Where only one entry can be."""
+        return self[:3]
+
+
+class Space(NamedTuple):
+    """What the namespace of an overlay has: its vxlan devices with their subnets, entries that stay and those that do not."""
+
+    subnets: Dict[str, ipaddress.IPv4Network]
+    fixed: Set[Entry]
+    passing: Set[Tuple[str, str, str]]
+
+
+class TroubleError(Exception):
+    """Why nothing is changed this time."""
+
+
+# An answer of the store or of a program that is not what it should be ends in one of these.
+ODD = (TroubleError, OSError, ValueError, KeyError, TypeError, AttributeError, subprocess.SubprocessError)
+
+
+def describe(error: Exception) -> str:
+    return str(error) if isinstance(error, TroubleError) else f"an answer is not understood ({error!r})"
+
+
+def log(text: str) -> None:
+    """To the journal, by way of systemd."""
+    print(text, flush=True)
+
+
+# -- the store
+
+
+class Consul:
+    """Docker's records in a Consul. All that another kind of store needs is its own `peers`."""
+
+    def __init__(self, url: str, token: str) -> None:
+        host, _slash, folder = url.partition("://")[2].partition("/")
+        self.url = f"http://{host}/v1/kv/{folder.strip('/') + '/' if folder else ''}docker/network/v1.0/endpoint/"
+        self.headers = {"X-Consul-Token": token} if token else {}
+        # A proxy is not between a host and its own store.
+        self.opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+        self.known: Dict[str, Tuple[str, List[Peer]]] = {}
+
+    def get(self, what: str) -> Tuple[str, bytes]:
+        """(the index at which this was changed last, the answer). Consul says 404 where there is no key."""
+        try:
+            with self.opener.open(urllib.request.Request(self.url + what, headers=self.headers), timeout=5) as response:
+                return response.headers.get("X-Consul-Index", ""), response.read()
+        except urllib.error.HTTPError as error:
+            if error.code == 404:
+                return error.headers.get("X-Consul-Index", ""), b"[]"
+            raise TroubleError(f"the store says HTTP {error.code}") from error
+        except (OSError, ValueError, http.client.HTTPException) as error:
+            raise TroubleError(f"the store does not answer: {error}") from error
+
+    def peers(self, network: str) -> List[Peer]:
+        """Who is on the network with this beginning of its id. The records are read only if the index has changed."""
+        index = self.get(f"{network}?keys&separator=/")[0]
+        if not index or self.known.get(network, ("",))[0] != index:
+            self.known.pop(network, None)
+            pairs = json.loads(self.get(f"{network}?recurse")[1])
+            records = [json.loads(base64.b64decode(pair["Value"])) for pair in pairs if pair["Value"]]
+            self.known[network] = (index, sorted({peer for record in records for peer in peer_of(record)}))
+        return self.known[network][1]
+
+
+def peer_of(record: Dict[str, Any]) -> List[Peer]:
+    """What Docker wrote of an endpoint; nothing yet of one that is being made."""
+    interface, host = record.get("ep_iface") or {}, record.get("locator")
+    if not interface.get("addr") or not interface.get("mac") or not host:
+        return []
+    address = ipaddress.IPv4Interface(interface["addr"]).ip
+    return [Peer(str(address), interface["mac"].lower(), str(ipaddress.IPv4Address(host)))]
+
+
+# -- what is, and what is to be
+
+
+def namespaces() -> Dict[str, str]:
+    """Name of an overlay's namespace -> beginning of the network's id. An empty file is not a namespace any more."""
+    kind = os.stat("/proc/self/ns/net").st_dev
+    found = {}
+    for name in sorted(os.listdir(NAMESPACES)) if os.path.isdir(NAMESPACES) else []:
+        match = OVERLAY.match(name)
+        if match and os.stat(os.path.join(NAMESPACES, name)).st_dev == kind:
+            found[name] = match.group(1)
+    return found
+
+
+def subnets(links: Iterable[Dict[str, Any]]) -> Dict[str, ipaddress.IPv4Network]:
+    """vxlan device -> its subnet, which the bridge of the device has."""
+    bridges = {
+        link["ifname"]: ipaddress.IPv4Interface(f"{address['local']}/{address['prefixlen']}").network
+        for link in links
+        for address in link.get("addr_info", [])
+        if address["family"] == "inet"
+    }
+    tunnels = [link for link in links if link.get("linkinfo", {}).get("info_kind") == "vxlan"]
+    return {link["ifname"]: bridges[link["master"]] for link in tunnels if link.get("master") in bridges}
+
+
+def parse(text: str) -> Space:
+    """What LOOK printed: links, neighbours and forwarding entries, a line each."""
+    links, neighbours, forwarding = (json.loads(line) for line in text.splitlines() if line.strip())
+    devices = subnets(links)
+    rows = [
+        (Entry("neigh", row["dev"], row["dst"], row.get("lladdr", "")), "PERMANENT" in row["state"])
+        for row in neighbours
+        if row["dev"] in devices
+    ] + [
+        (Entry("fdb", row["ifname"], row["mac"], row["dst"]), row["state"] in ("permanent", "static"))
+        for row in forwarding
+        if row["ifname"] in devices and "dst" in row
+    ]
+    return Space(
+        devices, {entry for entry, stays in rows if stays}, {entry.place for entry, stays in rows if not stays}
+    )
+
+
+def claimed_twice(peers: List[Peer]) -> Set[str]:
+    """Addresses and MACs that more than one peer has: who is right cannot be told."""
+    claims = collections.Counter(claim for peer in peers for claim in (peer.address, peer.mac))
+    return {claim for claim, count in claims.items() if count > 1}
+
+
+def wanted(peers: List[Peer], own: str, devices: Dict[str, ipaddress.IPv4Network]) -> Set[Entry]:
+    """The entries that lead to the peers on other hosts."""
+    doubtful = claimed_twice(peers)
+    return {
+        entry
+        for peer in peers
+        if peer.host != own and not doubtful.intersection((peer.address, peer.mac))
+        for device, subnet in devices.items()
+        if ipaddress.IPv4Address(peer.address) in subnet
+        for entry in (
+            Entry("neigh", device, peer.address, peer.mac),
+            Entry("fdb", device, peer.mac, peer.host),
+        )
+    }
+
+
+def plan(space: Space, want: Set[Entry], made: Set[Entry]) -> Tuple[Set[Entry], Set[Entry], Set[Entry]]:
+    """(entries to take away, entries to add, those that are ours afterwards). What dockerd changed is dockerd's."""
+    ours = made & space.fixed
+    away = ours - want
+    taken = {entry.place for entry in space.fixed - away}
+    missing = {entry for entry in want if entry.place not in taken}
+    return away, missing, ours | missing
+
+
+def add(entry: Entry, verb: str) -> str:
+    """A line for the batch mode of ip (neigh) or bridge (fdb)."""
+    value = f"lladdr {entry.value} nud permanent" if entry.table == "neigh" else f"dst {entry.value} self permanent"
+    return f"{entry.table} {verb} {entry.key} dev {entry.device} {value}\n"
+
+
+def delete(entry: Entry) -> str:
+    """The same for taking away; with what the bridge has learnt, or it would not look for the container on this host."""
+    line = f"{entry.table} del {entry.key} dev {entry.device}"
+    return f"{line}\n" if entry.table == "neigh" else f"{line} dst {entry.value} self\n{line} master\n"
+
+
+def batch(space: Space, away: Set[Entry], missing: Set[Entry]) -> List[str]:
+    """Take away first, since an address may have moved. What is not there is added, never replaced: dockerd may be quicker.
+
+    But an entry that the device has learnt from packets goes by itself: it is made to stay.
+    """
+    return [delete(entry) for entry in sorted(away)] + [
+        add(entry, "replace" if entry.place in space.passing else "add") for entry in sorted(missing)
+    ]
+
+
+# -- the host
+
+
+def inside(name: str, argv: List[str], text: str = "") -> Tuple[int, str, str]:
+    """(status, output, complaints) of a program in a namespace, which is held no longer than the program runs."""
+    whole = ["nsenter", f"--net={os.path.join(NAMESPACES, name)}", *argv]
+    done = subprocess.run(whole, input=text, capture_output=True, text=True, timeout=30, check=False)
+    return done.returncode, done.stdout, done.stderr.strip()
+
+
+def look(name: str) -> Space:
+    """What is there."""
+    status, said, complaints = inside(name, ["sh", "-c", LOOK])
+    if status:
+        raise TroubleError(f"{name} cannot be read: {complaints[:200]}")
+    return parse(said)
+
+
+def change(name: str, lines: List[str]) -> None:
+    """Do it. One line that fails does not stop the others: the next round looks again."""
+    for table, program in (("neigh", "ip"), ("fdb", "bridge")):
+        mine = "".join(line for line in lines if line.startswith(table))
+        if mine:
+            inside(name, [program, "-force", "-batch", "-"], mine)
+
+
+def words(entries: Set[Entry]) -> str:
+    """A few of the entries, for the journal."""
+    few = ", ".join(f"{entry.key} -> {entry.value}" for entry in sorted(entries)[:6])
+    return few + (f" and {len(entries) - 6} more" if len(entries) > 6 else "")
+
+
+class Keeper:
+    """Does one round after the other, and remembers which entries are its own."""
+
+    def __init__(self, store: Consul, own: str) -> None:
+        self.store = store
+        self.own = own
+        self.made: Dict[str, Set[Entry]] = {}
+        if os.path.exists(RECORD):
+            with open(RECORD, encoding="utf-8") as handle:
+                self.made = {name: {Entry(*row) for row in rows} for name, rows in json.load(handle).items()}
+
+    def remember(self, made: Dict[str, Set[Entry]]) -> None:
+        """Before the kernel is changed, so that one who is killed knows what was its own."""
+        if made != self.made:
+            os.makedirs(os.path.dirname(RECORD), exist_ok=True)
+            with open(f"{RECORD}.new", "w", encoding="utf-8") as handle:
+                json.dump({name: sorted(entries) for name, entries in made.items()}, handle)
+            os.replace(f"{RECORD}.new", RECORD)
+            self.made = made
+
+    def mend(self, name: str, peers: List[Peer]) -> None:
+        """Complete one namespace."""
+        if self.own not in {peer.host for peer in peers}:
+            # A namespace lives as long as a container here is on its network. A store without one has lost something.
+            raise TroubleError(f"the store has no container of this host on the network of {name}")
+        space = look(name)
+        away, missing, ours = plan(space, wanted(peers, self.own, space.subnets), self.made.get(name, set()))
+        self.remember({**self.made, name: ours})
+        change(name, batch(space, away, missing))
+        for verb, entries in (("took away", away), ("added", missing)):
+            if entries:
+                log(f"{name}: {verb} {words(entries)}")
+
+    def round(self) -> Set[str]:
+        """Complete all namespaces; what stood in the way."""
+        complaints: Set[str] = set()
+        try:
+            found = namespaces()
+            self.remember({name: entries for name, entries in self.made.items() if name in found})
+            peers = {network: self.store.peers(network) for network in found.values()}
+        except ODD as error:
+            self.store.known.clear()
+            return {f"nothing is changed, because {describe(error)}"}
+        for name, network in found.items():
+            complaints.update(
+                f"{claim} on the network of {name} has more than one owner in the store; left alone"
+                for claim in claimed_twice(peers[network])
+            )
+            try:
+                self.mend(name, peers[network])
+            except ODD as error:
+                complaints.add(f"{name} is left alone, because {describe(error)}")
+        return complaints
+
+
+def main(argv: Optional[List[str]] = None) -> int:
+    """Round after round. What stands in the way is said when it comes and when it goes."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n", 1)[0])
+    parser.add_argument("--store", required=True, help="the store's URL, as dockerd has it")
+    parser.add_argument("--address", required=True, help="the address that this host advertises")
+    given = parser.parse_args(argv)
+    keeper = Keeper(Consul(given.store, os.environ.get("CONSUL_HTTP_TOKEN", "")), given.address)
+    before: Set[str] = set()
+    while True:
+        complaints = keeper.round()
+        for text in sorted(complaints - before):
+            log(text)
+        for text in sorted(before - complaints):
+            log(f"no longer: {text}")
+        before = complaints
+        time.sleep(SECONDS)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

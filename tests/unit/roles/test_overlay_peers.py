@@ -1,0 +1,324 @@
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Which entries the unit of overlay_docker adds to the tables of an overlay, and which it takes away."""
+
+from __future__ import annotations
+
+import base64
+import importlib.util
+import io
+import json
+import sys
+import urllib.error
+from email.message import Message
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[3]
+OWN, OTHER, THIRD = "10.88.0.11", "10.88.0.12", "10.88.0.13"
+NID = "c4e52eb1441ef6b9c9961e4396c264f8"
+SPACE = "1-c4e52eb144"
+
+
+@pytest.fixture(scope="module")
+def keep() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("overlay_peers", ROOT / "roles/overlay_docker/files/overlay_peers.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+def mac(number: int) -> str:
+    return f"02:42:0a:64:5a:{number:02x}"
+
+
+def record(number: int, host: str = OTHER, **changes: Any) -> dict[str, Any]:
+    """An endpoint as Docker 20.10 writes it, without what is not read."""
+    interface = {"addr": f"10.100.90.{number}/24", "mac": mac(number), "srcName": "veth36ad6e5", "v6PoolID": ""}
+    return {"id": "e" * 64, "name": "one", "locator": host, "ep_iface": interface, "virtualIP": "<nil>", **changes}
+
+
+# What `ip -json -details address`, `ip -json neighbour` and `bridge -json fdb` of Debian 11 print, shortened.
+LINKS: list[dict[str, Any]] = [
+    {"ifname": "lo", "addr_info": [{"family": "inet", "local": "127.0.0.1", "prefixlen": 8}]},
+    {
+        "ifname": "br0",
+        "linkinfo": {"info_kind": "bridge"},
+        "addr_info": [
+            {"family": "inet", "local": "10.100.90.1", "prefixlen": 24},
+            {"family": "inet6", "local": "fe80::1", "prefixlen": 64},
+        ],
+    },
+    {"ifname": "vxlan0", "master": "br0", "linkinfo": {"info_kind": "vxlan"}, "addr_info": []},
+    {"ifname": "veth0", "master": "br0", "linkinfo": {"info_kind": "veth"}, "addr_info": []},
+]
+NEIGHBOURS = [
+    {"dst": "10.100.90.2", "dev": "vxlan0", "lladdr": mac(2), "state": ["PERMANENT"]},
+    {"dst": "10.100.90.3", "dev": "vxlan0", "state": ["FAILED"]},
+    {"dst": "10.100.90.9", "dev": "br0", "lladdr": mac(9), "state": ["REACHABLE"]},
+]
+FORWARDING = [
+    {"mac": "33:33:00:00:00:01", "ifname": "br0", "flags": ["self"], "state": "permanent"},
+    {"mac": mac(2), "ifname": "vxlan0", "flags": [], "master": "br0", "state": ""},
+    {"mac": mac(2), "ifname": "vxlan0", "dst": OTHER, "link_netnsid": 0, "flags": ["self"], "state": "permanent"},
+    {"mac": mac(3), "ifname": "vxlan0", "dst": OTHER, "flags": ["self"], "state": ""},
+]
+
+
+def printed(links: Any = LINKS, neighbours: Any = NEIGHBOURS, forwarding: Any = FORWARDING) -> str:
+    return "\n".join(json.dumps(rows) for rows in (links, neighbours, forwarding)) + "\n"
+
+
+def neigh(keep: ModuleType, number: int) -> Any:
+    return keep.Entry("neigh", "vxlan0", f"10.100.90.{number}", mac(number))
+
+
+def fdb(keep: ModuleType, number: int, host: str = OTHER) -> Any:
+    return keep.Entry("fdb", "vxlan0", mac(number), host)
+
+
+def peer(keep: ModuleType, number: int, host: str = OTHER) -> Any:
+    return keep.Peer(f"10.100.90.{number}", mac(number), host)
+
+
+def test_the_kernels_tables_are_read(keep: ModuleType) -> None:
+    space = keep.parse(printed())
+    assert {device: str(subnet) for device, subnet in space.subnets.items()} == {"vxlan0": "10.100.90.0/24"}
+    assert space.fixed == {neigh(keep, 2), fdb(keep, 2)}
+    assert space.passing == {("neigh", "vxlan0", "10.100.90.3"), ("fdb", "vxlan0", mac(3))}
+
+
+def test_empty_tables_are_read(keep: ModuleType) -> None:
+    assert keep.parse("[{}]\n[ ]\n[ ]\n".replace("{}", json.dumps(LINKS[2]))).fixed == set()
+
+
+def test_each_subnet_has_its_device(keep: ModuleType) -> None:
+    second = [{"family": "inet", "local": "10.100.91.1", "prefixlen": 24}]
+    links = [*LINKS, {"ifname": "br1", "addr_info": second}, {**LINKS[2], "ifname": "vxlan1", "master": "br1"}]
+    devices = keep.parse(printed(links)).subnets
+    there = keep.wanted([keep.Peer("10.100.91.7", mac(7), OTHER)], OWN, devices)
+    assert there == {
+        keep.Entry("neigh", "vxlan1", "10.100.91.7", mac(7)),
+        keep.Entry("fdb", "vxlan1", mac(7), OTHER),
+    }
+
+
+def test_a_record_is_read_when_it_is_whole(keep: ModuleType) -> None:
+    assert keep.peer_of(record(4)) == [peer(keep, 4)]
+    assert keep.peer_of(record(4, locator="")) == []
+    assert keep.peer_of(record(4, ep_iface={})) == []
+    with pytest.raises(ValueError, match="nonsense"):
+        keep.peer_of(record(4, "nonsense"))
+
+
+def test_what_leads_to_other_hosts_is_wanted(keep: ModuleType) -> None:
+    devices = keep.parse(printed()).subnets
+    assert keep.wanted([peer(keep, 4), peer(keep, 5, OWN)], OWN, devices) == {neigh(keep, 4), fdb(keep, 4)}
+    assert keep.wanted([keep.Peer("10.1.1.1", mac(4), OTHER)], OWN, devices) == set(), "of no subnet here"
+
+
+@pytest.mark.parametrize("second", [OWN, THIRD])
+def test_an_address_of_two_is_nobodys(keep: ModuleType, second: str) -> None:
+    peers = [peer(keep, 4), peer(keep, 4, second), peer(keep, 5)]
+    assert keep.claimed_twice(peers) == {"10.100.90.4", mac(4)}
+    assert keep.wanted(peers, OWN, keep.parse(printed()).subnets) == {neigh(keep, 5), fdb(keep, 5)}
+
+
+def test_only_what_is_missing_is_added(keep: ModuleType) -> None:
+    space = keep.parse(printed())
+    want = {entry for number in (2, 3, 4) for entry in (neigh(keep, number), fdb(keep, number))}
+    away, missing, ours = keep.plan(space, want, set())
+    assert away == set()
+    assert missing == ours == {neigh(keep, 3), fdb(keep, 3), neigh(keep, 4), fdb(keep, 4)}
+    assert keep.batch(space, away, missing) == [
+        f"fdb replace {mac(3)} dev vxlan0 dst {OTHER} self permanent\n",  # the device had learnt it
+        f"fdb add {mac(4)} dev vxlan0 dst {OTHER} self permanent\n",
+        f"neigh replace 10.100.90.3 dev vxlan0 lladdr {mac(3)} nud permanent\n",
+        f"neigh add 10.100.90.4 dev vxlan0 lladdr {mac(4)} nud permanent\n",
+    ]
+
+
+def test_what_dockerd_says_otherwise_stays(keep: ModuleType) -> None:
+    away, missing, ours = keep.plan(keep.parse(printed()), {neigh(keep, 2), fdb(keep, 2, THIRD)}, set())
+    assert (away, missing, ours) == (set(), set(), set())
+
+
+def test_our_own_goes_when_the_store_has_it_no_more(keep: ModuleType) -> None:
+    space = keep.parse(printed())
+    away, missing, _ours = keep.plan(space, set(), {neigh(keep, 2), fdb(keep, 2), fdb(keep, 8)})
+    assert (away, missing) == ({neigh(keep, 2), fdb(keep, 2)}, set())
+    assert keep.batch(space, away, missing) == [
+        f"fdb del {mac(2)} dev vxlan0 dst {OTHER} self\nfdb del {mac(2)} dev vxlan0 master\n",
+        "neigh del 10.100.90.2 dev vxlan0\n",
+    ]
+
+
+def test_what_dockerd_has_changed_since_is_not_ours(keep: ModuleType) -> None:
+    assert keep.plan(keep.parse(printed()), set(), {fdb(keep, 2, THIRD)}) == (set(), set(), set())
+
+
+def test_our_own_follows_an_address_that_moved(keep: ModuleType) -> None:
+    want = {neigh(keep, 2), fdb(keep, 2, THIRD)}
+    away, missing, ours = keep.plan(keep.parse(printed()), want, {neigh(keep, 2), fdb(keep, 2)})
+    assert (away, missing) == ({fdb(keep, 2)}, {fdb(keep, 2, THIRD)})
+    assert ours == {neigh(keep, 2), fdb(keep, 2), fdb(keep, 2, THIRD)}, "until the next look the old one is ours too"
+
+
+# -- the store
+
+
+class Answer(io.BytesIO):
+    """What urllib gives."""
+
+    def __init__(self, content: list[dict[str, Any]], headers: Message) -> None:
+        super().__init__(json.dumps(content).encode())
+        self.headers = headers
+
+
+class Answers:
+    """A Consul that has records of one network, and counts what it is asked."""
+
+    def __init__(self, *records: dict[str, Any]) -> None:
+        self.records = list(records)
+        self.index = 1
+        self.asked: list[str] = []
+        self.tokens: set[str | None] = set()
+
+    def open(self, request: Any, timeout: float) -> Any:
+        self.asked.append(request.full_url)
+        self.tokens.add(request.get_header("X-consul-token"))
+        headers = Message()
+        headers["X-Consul-Index"] = str(self.index)
+        if not self.records:
+            raise urllib.error.HTTPError(request.full_url, 404, "", headers, io.BytesIO())
+        values = [base64.b64encode(json.dumps(entry).encode()).decode() for entry in self.records]
+        return Answer([{"Key": "folder/", "Value": None}, *({"Value": value} for value in values)], headers)
+
+
+def store_of(keep: ModuleType, answers: Any, url: str = "consul://127.0.0.1:8500", token: str = "") -> Any:
+    store = keep.Consul(url, token)
+    store.opener = answers
+    return store
+
+
+def test_records_are_read_only_when_the_index_moves(keep: ModuleType) -> None:
+    answers = Answers(record(4))
+    store = store_of(keep, answers)
+    for _round in range(3):
+        assert store.peers(NID[:10]) == [peer(keep, 4)]
+    folder = f"http://127.0.0.1:8500/v1/kv/docker/network/v1.0/endpoint/{NID[:10]}"
+    assert answers.asked == [
+        f"{folder}?{query}" for query in ("keys&separator=/", "recurse", *["keys&separator=/"] * 2)
+    ]
+    answers.records.append(record(5))
+    answers.index = 2
+    assert len(store.peers(NID[:10])) == 2
+
+
+def test_a_prefix_and_a_token_are_passed_on(keep: ModuleType) -> None:
+    answers = Answers(record(4))
+    store_of(keep, answers, "consul://consul.example:8501/team/a", "secret").peers(NID[:10])
+    assert answers.asked[0].startswith("http://consul.example:8501/v1/kv/team/a/docker/network/v1.0/endpoint/")
+    assert answers.tokens == {"secret"}
+
+
+def test_no_key_is_no_peer(keep: ModuleType) -> None:
+    assert store_of(keep, Answers()).peers(NID[:10]) == []
+
+
+# -- rounds
+
+
+class Kernel:
+    """The namespaces of a host, as the programs in them show and change them."""
+
+    def __init__(self) -> None:
+        self.changes: list[str] = []
+        self.status = 0
+
+    def inside(self, _name: str, argv: list[str], text: str = "") -> tuple[int, str, str]:
+        if argv[0] == "sh":
+            return self.status, printed(), "gone"
+        self.changes += text.splitlines()
+        return 0, "", ""
+
+
+@pytest.fixture
+def kernel(keep: ModuleType, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Kernel:
+    kernel = Kernel()
+    monkeypatch.setattr(keep, "inside", kernel.inside)
+    monkeypatch.setattr(keep, "namespaces", lambda: {SPACE: NID[:10]})
+    monkeypatch.setattr(keep, "RECORD", str(tmp_path / "run" / "peers.json"))
+    return kernel
+
+
+def test_a_round_adds_and_remembers(keep: ModuleType, kernel: Kernel) -> None:
+    keeper = keep.Keeper(store_of(keep, Answers(record(1, OWN), record(4))), OWN)
+    assert keeper.round() == set()
+    assert len(kernel.changes) == 2
+    again = keep.Keeper(keeper.store, OWN)
+    assert again.made == {SPACE: {neigh(keep, 4), fdb(keep, 4)}}
+
+
+def test_a_store_that_does_not_answer_changes_nothing(keep: ModuleType, kernel: Kernel) -> None:
+    class Silent:
+        def open(self, request: Any, timeout: float) -> Any:
+            raise urllib.error.URLError("refused")
+
+    keeper = keep.Keeper(store_of(keep, Silent()), OWN)
+    keeper.made = {SPACE: {neigh(keep, 2), fdb(keep, 2)}}
+    (complaint,) = keeper.round()
+    assert "nothing is changed" in complaint and "refused" in complaint
+    assert kernel.changes == []
+
+
+@pytest.mark.parametrize(
+    "records",
+    [
+        pytest.param([], id="empty"),
+        pytest.param([record(4)], id="without our own container"),
+        pytest.param([record(1, OWN), record(4, ep_iface={"addr": "x", "mac": "y"})], id="nonsense"),
+        pytest.param([record(1, OWN), record(4, ep_iface="z")], id="not the type that it was"),
+    ],
+)
+def test_an_odd_answer_changes_nothing(keep: ModuleType, kernel: Kernel, records: list[dict[str, Any]]) -> None:
+    keeper = keep.Keeper(store_of(keep, Answers(*records)), OWN)
+    keeper.made = {SPACE: {neigh(keep, 2), fdb(keep, 2)}}
+    assert len(keeper.round()) == 1
+    assert kernel.changes == []
+    assert keeper.made == {SPACE: {neigh(keep, 2), fdb(keep, 2)}}
+
+
+def test_a_namespace_that_goes_meanwhile_is_left_alone(keep: ModuleType, kernel: Kernel) -> None:
+    kernel.status = 1
+    keeper = keep.Keeper(store_of(keep, Answers(record(1, OWN), record(4))), OWN)
+    assert keeper.round() == {f"{SPACE} is left alone, because {SPACE} cannot be read: gone"}
+    assert keeper.made == {}
+
+
+def test_a_namespace_that_is_gone_is_forgotten(
+    keep: ModuleType, kernel: Kernel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answers = Answers()
+    keeper = keep.Keeper(store_of(keep, answers), OWN)
+    keeper.made = {SPACE: {neigh(keep, 2)}}
+    monkeypatch.setattr(keep, "namespaces", dict)
+    assert keeper.round() == set()
+    assert keeper.made == {}
+    assert answers.asked == [], "without an overlay the store is not asked"
+
+
+def test_only_namespaces_of_overlays_count(keep: ModuleType, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(keep, "NAMESPACES", str(tmp_path))
+    (tmp_path / "2-c4e52eb144").symlink_to("/proc/self/ns/net")
+    (tmp_path / "c4e52eb1441e").symlink_to("/proc/self/ns/net")
+    (tmp_path / "1-aaaaaaaaaa").write_text("")  # what is left of one
+    assert keep.namespaces() == {"2-c4e52eb144": "c4e52eb144"}
+    monkeypatch.setattr(keep, "NAMESPACES", str(tmp_path / "none"))
+    assert keep.namespaces() == {}
