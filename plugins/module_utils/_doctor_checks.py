@@ -45,6 +45,14 @@ CHECKS: dict[str, Check] = {
         "journalctl -u multihost-overlay-boot-repair; then: systemctl restart multihost-overlay-boot-repair",
         "own trial",
     ),
+    "peers_unit_down": Check(
+        "warning",
+        "the unit multihost-overlay-peers.service: active and enabled",
+        "after an engine was restarted under live-restore, new containers on other hosts may not reach its containers",
+        "journalctl -u multihost-overlay-peers; then: systemctl unmask multihost-overlay-peers; "
+        "systemctl enable --now multihost-overlay-peers",
+        "own trial",
+    ),
     "restart_pending": Check(
         "warning",
         "daemon.json and /info, and our manifest",

@@ -36,7 +36,12 @@ from ansible_collections.multihost.overlay.plugins.module_utils._systemd import 
 
 GOSSIP_PORT = 7946
 NAMESPACES = "/run/docker/netns"
-UNITS = ("docker.service", "multihost-overlay-consul.service", "multihost-overlay-boot-repair.service")
+UNITS = (
+    "docker.service",
+    "multihost-overlay-consul.service",
+    "multihost-overlay-boot-repair.service",
+    "multihost-overlay-peers.service",
+)
 TOKEN = "CONSUL_HTTP_TOKEN" + "="
 MOST_CONTAINERS = 500
 # A line of a journal: how many seconds ago it was written, and its words.
@@ -69,9 +74,9 @@ def ask(reader: Reader, client: Client, path: str, query: Mapping[str, Any] | No
 
 def read_units(reader: Reader) -> dict[str, dict[str, str]]:
     """State of the units that matter; those that are not there are left out."""
-    argv = ["systemctl", "show", "-p", "Id,LoadState,ActiveState,SubState,Result", *UNITS]
+    argv = ["systemctl", "show", "-p", "Id,LoadState,ActiveState,SubState,Result,UnitFileState", *UNITS]
     units = parse_units(reader.output(argv) or "")
-    return {name: unit for name, unit in units.items() if unit.get("LoadState") == "loaded"}
+    return {name: unit for name, unit in units.items() if unit.get("LoadState") in ("loaded", "masked")}
 
 
 def aged(line: str, now: float) -> Line:

@@ -70,6 +70,14 @@ def check_repair(observed: Observed, _wanted: Observed) -> Findings:
         yield found("boot_repair_failed", "the boot repair has failed", f"Result={unit.get('Result')}")
 
 
+def check_tables(observed: Observed, _wanted: Observed) -> Findings:
+    """The unit is for good: one that ended by itself, or does not come back with the next boot, is not at work."""
+    unit = observed["units"].get("multihost-overlay-peers.service")
+    if unit and (unit.get("ActiveState") != "active" or unit.get("UnitFileState") != "enabled"):
+        evidence = ", ".join(f"{name}={unit.get(name, '')}" for name in ("UnitFileState", "ActiveState", "Result"))
+        yield found("peers_unit_down", "nothing keeps the tables of this host's overlays complete", evidence)
+
+
 def check_restart(observed: Observed, _wanted: Observed) -> Findings:
     """Keys of daemon.json that the running engine does not have. Of one that does not answer nothing is known."""
     engine = observed["engine"]
@@ -270,6 +278,7 @@ def check_peers(observed: Observed, _wanted: Observed) -> Findings:
 CHECKS_OF_A_HOST: tuple[Check, ...] = (
     check_engine,
     check_repair,
+    check_tables,
     check_restart,
     check_threads,
     check_store,

@@ -195,6 +195,13 @@ ROWS: tuple[Row, ...] = (
         "own trial",
     ),
     Row(
+        "containers of an engine that was restarted are out of reach of hosts that boot, or join a network, later",
+        'under live-restore it tells them the host "<nil>" for its containers, and asks for no others any more',
+        role("overlay_docker", "a unit adds to the kernel's tables what the store says and dockerd has not")
+        + doc("peers_unit_down"),
+        "own trial, read in the code",
+    ),
+    Row(
         "the store has no leader",
         "more than half of its servers are down",
         role("overlay", "1, 3 or 5 servers") + doc("store_leaderless"),

@@ -349,6 +349,16 @@ def repair(cluster: Cluster) -> Iterator[Trouble]:
 
 
 @contextmanager
+def peers(cluster: Cluster) -> Iterator[Trouble]:
+    """Somebody does without the unit that keeps the overlays' tables complete."""
+    unit = "multihost-overlay-peers.service"
+    cluster.run("node2", "systemctl", "mask", "--now", unit)
+    yield {("node2", "peers_unit_down")}
+    cluster.run("node2", "systemctl", "unmask", unit)
+    cluster.run("node2", "systemctl", "start", unit)
+
+
+@contextmanager
 def same_name(cluster: Cluster) -> Iterator[Trouble]:
     """Two hosts of one name. Engines notice it when they meet; the cause is said, not its echo in the journals."""
     cluster.run("node3", "hostname", "node2")
@@ -403,7 +413,7 @@ def no_gossip(cluster: Cluster) -> Iterator[Trouble]:
 
 FAULTS: tuple[Fault, ...] = (
     ghost, orphan, miscounted, leaked, twins, lost_network, full, taken, other_store, no_store, not_advertised, pending, flushed,
-    no_forwarding, namespace, tunnel, threads, down, hanging, no_agent, no_quorum, repair, same_name, no_gossip_by_udp, no_gossip,
+    no_forwarding, namespace, tunnel, threads, down, hanging, no_agent, no_quorum, repair, peers, same_name, no_gossip_by_udp, no_gossip,
 )  # fmt: skip
 
 

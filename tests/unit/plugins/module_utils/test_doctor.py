@@ -152,12 +152,17 @@ JOINED = "[INFO] serf: EventMemberJoin: node2 10.88.0.12"
 TCP_ONLY = "[WARN] memberlist: Was able to connect to node2 but other probes failed, network may be misconfigured"
 CONFLICT = "[WARN] serf: Name conflict for 'node2' both 10.88.0.12:7946 and 10.88.0.13:7946 are claiming"
 
+PEERS = "units/multihost-overlay-peers.service"
+
 # What is changed on a sound host, and all that is found then.
 FAULTS: list[tuple[str, list[Callable[[dict[str, Any]], None]]]] = [
     (
         "boot_repair_failed",
         [change("units/multihost-overlay-boot-repair.service", {"ActiveState": "failed", "Result": "exit-code"})],
     ),
+    ("peers_unit_down", [change(PEERS, {"ActiveState": "failed", "UnitFileState": "enabled"})]),
+    ("peers_unit_down", [change(PEERS, {"ActiveState": "active", "UnitFileState": "disabled"})]),
+    ("peers_unit_down", [change(PEERS, {"ActiveState": "inactive", "UnitFileState": "masked"})]),
     ("restart_pending", [change("engine/daemon_json/config/debug", True)]),
     ("restart_pending", [change("engine/pending", True)]),
     ("restart_pending", [change("engine/daemon_json/error", "line 1"), change("engine/daemon_json/config", {})]),
@@ -560,12 +565,13 @@ def run(outputs: dict[str, str]) -> Callable[[list[str]], tuple[int, str, str]]:
 
 def test_units_tunnels_and_rules_are_read(tmp_path: Path) -> None:
     outputs = {
-        "systemctl show": "Id=docker.service\nLoadState=loaded\nActiveState=active\n\nId=x.service\nLoadState=not-found\n",
+        "systemctl show": "Id=docker.service\nLoadState=loaded\nActiveState=active\n\n"
+        "Id=x.service\nLoadState=not-found\n\nId=y.service\nLoadState=masked\n",
         "ip -o link show type vxlan": "9: vx-000100-abcde: <UP> mtu 1450\n12: vx0@if3: <UP> mtu 1\n",
         "iptables -w 5 -t": "-P INPUT ACCEPT\n",
     }
     reader = Reader(str(tmp_path), run(outputs))
-    assert list(_doctor_host.read_units(reader)) == ["docker.service"]
+    assert list(_doctor_host.read_units(reader)) == ["docker.service", "y.service"]
     assert _doctor_host.read_tunnels(reader) == ["vx-000100-abcde", "vx0"]
     assert _doctor_host.read_rules(reader) == {"filter": ["-P INPUT ACCEPT"], "nat": ["-P INPUT ACCEPT"]}
     assert _doctor_host.read_rules(Reader(str(tmp_path), run({}))) is None
