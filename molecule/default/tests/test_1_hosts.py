@@ -12,7 +12,9 @@ import pytest
 testinfra_hosts = ["ansible://overlay_hosts"]
 
 
-@pytest.mark.parametrize("unit", ["docker.service", "multihost-overlay-consul.service", "multihost-overlay-peers.service"])
+@pytest.mark.parametrize(
+    "unit", ["docker.service", "multihost-overlay-consul.service", "multihost-overlay-peers.service"]
+)
 def test_the_units_run_now_and_at_boot(host: Any, unit: str) -> None:
     service = host.service(unit)
     assert service.is_running and service.is_enabled
