@@ -100,6 +100,7 @@ def unreached(cluster: Cluster) -> list[str]:
 def make_blind(cluster: Cluster) -> None:
     """Without the unit: "one" cannot reach "two", whose engine was restarted before that of "one" heard of it."""
     cluster.remove_containers(*PLACED)
+    cluster.fresh_engines()  # the containers before may have left them unsound
     for host in HOSTS:
         cluster.run(host, "systemctl", "stop", UNIT)
     start(cluster, "two", "node2", ADDRESS)
@@ -191,6 +192,7 @@ def test_a_store_that_does_not_answer_changes_nothing(seeing: Cluster) -> None:
 
 
 def test_a_network_can_be_removed(cluster: Cluster) -> None:
+    cluster.fresh_engines()
     cluster.run("node1", "docker", "network", "create", "-d", "overlay", "--subnet", "10.100.91.0/24", "red")
     try:
         for number, (name, host) in enumerate(PLACED.items(), 10):
