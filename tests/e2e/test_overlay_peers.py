@@ -102,9 +102,8 @@ def make_blind(cluster: Cluster) -> None:
     cluster.remove_containers(*PLACED)
     for host in HOSTS:
         cluster.run(host, "systemctl", "stop", UNIT)
-        restart_engine(
-            cluster, host
-        )  # what it still holds of networks that it took over can keep containers from starting
+        # What it still holds of networks that it took over can keep containers from starting.
+        restart_engine(cluster, host)
     start(cluster, "two", "node2", ADDRESS)
     restart_engine(cluster, "node2")
     restart_engine(cluster, "node1")  # it has no container, and forgets what it was told
