@@ -32,7 +32,8 @@ RULES = (
 )
 # Namespaces of Docker's that belong to no container.
 OWN_NAMESPACES = re.compile(r"^(default|ingress_sbox|lb_.*)$")
-OVERLAY_NAMESPACE = re.compile(r"^\d+-([0-9a-z]{10})$")
+# A number that grows, and as much of the network's id as makes twelve characters.
+OVERLAY_NAMESPACE = re.compile(r"^(?=.{12}$)\d+-([0-9a-z]{6,10})$")
 TUNNEL = re.compile(r"^vx-[0-9a-f]{6}-")
 NETWORK_ERROR = re.compile(r"sandbox|endpoint|network|overlay|address", re.IGNORECASE)
 POLICIES = ("always", "unless-stopped", "on-failure")
@@ -179,9 +180,9 @@ def check_containers(observed: Observed, _wanted: Observed) -> Findings:
 
 
 def networks_here(observed: Observed) -> set[str]:
-    """The beginnings of the ids of networks that a running container of this host is on."""
+    """The ids of networks that a running container of this host is on."""
     return {
-        entry["id"][:10]
+        entry["id"]
         for container in observed["containers"]
         if container["running"]
         for entry in container["networks"].values()
@@ -195,7 +196,7 @@ def check_leftovers(observed: Observed, _wanted: Observed) -> Findings:
     living = networks_here(observed)
     for name in observed["namespaces"]:
         overlay = OVERLAY_NAMESPACE.match(name)
-        used = overlay.group(1) in living if overlay else name in sandboxes
+        used = any(network.startswith(overlay.group(1)) for network in living) if overlay else name in sandboxes
         if not used and not OWN_NAMESPACES.match(name):
             yield found(
                 "leftover_namespace",

@@ -94,7 +94,7 @@ CHECKS: dict[str, Check] = {
         "the MTU that containers get on docker0 and docker_gwbridge, and that of the host's underlay",
         "containers send packets to the outside that the host's interface cannot carry",
         "docker0: overlay_docker_config: {mtu: N}, which needs a restart of docker; docker_gwbridge: remove it while no "
-        "container uses it, and run site.yml again",
+        "container uses it, and create it with -o com.docker.network.driver.mtu=N",
         "ln#1021",
     ),
     "clock_offset": Check(

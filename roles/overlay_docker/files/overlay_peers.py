@@ -32,8 +32,8 @@ from typing import Any, Dict, Iterable, List, NamedTuple, Optional, Set, Tuple
 
 SECONDS = 10.0
 NAMESPACES = "/run/docker/netns"
-# Docker names the namespace of an overlay by a number and the beginning of the network's id.
-OVERLAY = re.compile(r"^\d+-([0-9a-f]{10})$")
+# Docker names the namespace of an overlay by a number, which grows, and as much of the network's id as makes twelve characters.
+OVERLAY = re.compile(r"^(?=.{12}$)\d+-([0-9a-f]{6,10})$")
 RECORD = "/run/multihost-overlay/peers.json"
 LOOK = "ip -json -details address && ip -json neighbour && bridge -json fdb"
 
@@ -72,6 +72,10 @@ class TroubleError(Exception):
     """Why nothing is changed this time."""
 
 
+class NoStoreError(TroubleError):
+    """The store does not answer, or with an error: there is no use in asking it for the next network."""
+
+
 # An answer of the store or of a program that is not what it should be ends in one of these.
 ODD = (TroubleError, OSError, ValueError, KeyError, TypeError, AttributeError, subprocess.SubprocessError)
 
@@ -107,13 +111,15 @@ class Consul:
         except urllib.error.HTTPError as error:
             if error.code == 404:
                 return error.headers.get("X-Consul-Index", ""), b"[]"
-            raise TroubleError(f"the store says HTTP {error.code}") from error
+            raise NoStoreError(f"the store says HTTP {error.code}") from error
         except (OSError, ValueError, http.client.HTTPException) as error:
-            raise TroubleError(f"the store does not answer: {error}") from error
+            raise NoStoreError(f"the store does not answer: {error}") from error
 
     def peers(self, network: str) -> List[Peer]:
         """Who is on the network with this beginning of its id. The records are read only if the index has changed."""
-        index = self.get(f"{network}?keys&separator=/")[0]
+        index, keys = self.get(f"{network}?keys&separator=/")
+        if len(json.loads(keys)) > 1:
+            raise TroubleError(f"{network} is the beginning of more than one network's id")
         if not index or self.known.get(network, ("",))[0] != index:
             self.known.pop(network, None)
             pairs = json.loads(self.get(f"{network}?recurse")[1])
@@ -197,10 +203,15 @@ def wanted(peers: List[Peer], own: str, devices: Dict[str, ipaddress.IPv4Network
     }
 
 
-def plan(space: Space, want: Set[Entry], made: Set[Entry]) -> Tuple[Set[Entry], Set[Entry], Set[Entry]]:
-    """(entries to take away, entries to add, those that are ours afterwards). What dockerd changed is dockerd's."""
+def plan(
+    space: Space, want: Set[Entry], made: Set[Entry], doubtful: Set[str]
+) -> Tuple[Set[Entry], Set[Entry], Set[Entry]]:
+    """(entries to take away, entries to add, those that are ours afterwards). What dockerd changed is dockerd's.
+
+    What is doubtful stays as it is: one of the two that claim it may well be reached by it.
+    """
     ours = made & space.fixed
-    away = ours - want
+    away = {entry for entry in ours - want if not doubtful.intersection((entry.key, entry.value))}
     taken = {entry.place for entry in space.fixed - away}
     missing = {entry for entry in want if entry.place not in taken}
     return away, missing, ours | missing
@@ -286,7 +297,8 @@ class Keeper:
             # A namespace lives as long as a container here is on its network. A store without one has lost something.
             raise TroubleError(f"the store has no container of this host on the network of {name}")
         space = look(name)
-        away, missing, ours = plan(space, wanted(peers, self.own, space.subnets), self.made.get(name, set()))
+        want, made = wanted(peers, self.own, space.subnets), self.made.get(name, set())
+        away, missing, ours = plan(space, want, made, claimed_twice(peers))
         self.remember({**self.made, name: ours})
         change(name, batch(space, away, missing))
         for verb, entries in (("took away", away), ("added", missing)):
@@ -299,17 +311,18 @@ class Keeper:
         try:
             found = namespaces()
             self.remember({name: entries for name, entries in self.made.items() if name in found})
-            peers = {network: self.store.peers(network) for network in found.values()}
         except ODD as error:
-            self.store.known.clear()
             return {f"nothing is changed, because {describe(error)}"}
         for name, network in found.items():
-            complaints.update(
-                f"{claim} on the network of {name} has more than one owner in the store; left alone"
-                for claim in claimed_twice(peers[network])
-            )
             try:
-                self.mend(name, peers[network])
+                peers = self.store.peers(network)
+                complaints.update(
+                    f"{claim} on the network of {name} has more than one owner in the store; left alone"
+                    for claim in claimed_twice(peers)
+                )
+                self.mend(name, peers)
+            except NoStoreError as error:
+                return {f"nothing is changed, because {describe(error)}"}
             except ODD as error:
                 complaints.add(f"{name} is left alone, because {describe(error)}")
         return complaints

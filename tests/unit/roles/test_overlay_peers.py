@@ -71,8 +71,8 @@ FORWARDING = [
 ]
 
 
-def printed(links: Any = LINKS, neighbours: Any = NEIGHBOURS, forwarding: Any = FORWARDING) -> str:
-    return "\n".join(json.dumps(rows) for rows in (links, neighbours, forwarding)) + "\n"
+def printed(links: Any = None) -> str:
+    return "\n".join(json.dumps(rows) for rows in (links or LINKS, NEIGHBOURS, FORWARDING)) + "\n"
 
 
 def neigh(keep: ModuleType, number: int) -> Any:
@@ -133,7 +133,7 @@ def test_an_address_of_two_is_nobodys(keep: ModuleType, second: str) -> None:
 def test_only_what_is_missing_is_added(keep: ModuleType) -> None:
     space = keep.parse(printed())
     want = {entry for number in (2, 3, 4) for entry in (neigh(keep, number), fdb(keep, number))}
-    away, missing, ours = keep.plan(space, want, set())
+    away, missing, ours = keep.plan(space, want, set(), set())
     assert away == set()
     assert missing == ours == {neigh(keep, 3), fdb(keep, 3), neigh(keep, 4), fdb(keep, 4)}
     assert keep.batch(space, away, missing) == [
@@ -145,13 +145,13 @@ def test_only_what_is_missing_is_added(keep: ModuleType) -> None:
 
 
 def test_what_dockerd_says_otherwise_stays(keep: ModuleType) -> None:
-    away, missing, ours = keep.plan(keep.parse(printed()), {neigh(keep, 2), fdb(keep, 2, THIRD)}, set())
+    away, missing, ours = keep.plan(keep.parse(printed()), {neigh(keep, 2), fdb(keep, 2, THIRD)}, set(), set())
     assert (away, missing, ours) == (set(), set(), set())
 
 
 def test_our_own_goes_when_the_store_has_it_no_more(keep: ModuleType) -> None:
     space = keep.parse(printed())
-    away, missing, _ours = keep.plan(space, set(), {neigh(keep, 2), fdb(keep, 2), fdb(keep, 8)})
+    away, missing, _ours = keep.plan(space, set(), {neigh(keep, 2), fdb(keep, 2), fdb(keep, 8)}, set())
     assert (away, missing) == ({neigh(keep, 2), fdb(keep, 2)}, set())
     assert keep.batch(space, away, missing) == [
         f"fdb del {mac(2)} dev vxlan0 dst {OTHER} self\nfdb del {mac(2)} dev vxlan0 master\n",
@@ -160,12 +160,12 @@ def test_our_own_goes_when_the_store_has_it_no_more(keep: ModuleType) -> None:
 
 
 def test_what_dockerd_has_changed_since_is_not_ours(keep: ModuleType) -> None:
-    assert keep.plan(keep.parse(printed()), set(), {fdb(keep, 2, THIRD)}) == (set(), set(), set())
+    assert keep.plan(keep.parse(printed()), set(), {fdb(keep, 2, THIRD)}, set()) == (set(), set(), set())
 
 
 def test_our_own_follows_an_address_that_moved(keep: ModuleType) -> None:
     want = {neigh(keep, 2), fdb(keep, 2, THIRD)}
-    away, missing, ours = keep.plan(keep.parse(printed()), want, {neigh(keep, 2), fdb(keep, 2)})
+    away, missing, ours = keep.plan(keep.parse(printed()), want, {neigh(keep, 2), fdb(keep, 2)}, set())
     assert (away, missing) == ({fdb(keep, 2)}, {fdb(keep, 2, THIRD)})
     assert ours == {neigh(keep, 2), fdb(keep, 2), fdb(keep, 2, THIRD)}, "until the next look the old one is ours too"
 
@@ -176,7 +176,7 @@ def test_our_own_follows_an_address_that_moved(keep: ModuleType) -> None:
 class Answer(io.BytesIO):
     """What urllib gives."""
 
-    def __init__(self, content: list[dict[str, Any]], headers: Message) -> None:
+    def __init__(self, content: list[Any], headers: Message) -> None:
         super().__init__(json.dumps(content).encode())
         self.headers = headers
 
@@ -186,6 +186,7 @@ class Answers:
 
     def __init__(self, *records: dict[str, Any]) -> None:
         self.records = list(records)
+        self.networks = [NID]
         self.index = 1
         self.asked: list[str] = []
         self.tokens: set[str | None] = set()
@@ -197,6 +198,8 @@ class Answers:
         headers["X-Consul-Index"] = str(self.index)
         if not self.records:
             raise urllib.error.HTTPError(request.full_url, 404, "", headers, io.BytesIO())
+        if request.full_url.endswith("?keys&separator=/"):
+            return Answer([f"docker/network/v1.0/endpoint/{nid}/" for nid in self.networks], headers)
         values = [base64.b64encode(json.dumps(entry).encode()).decode() for entry in self.records]
         return Answer([{"Key": "folder/", "Value": None}, *({"Value": value} for value in values)], headers)
 
@@ -295,6 +298,23 @@ def test_an_odd_answer_changes_nothing(keep: ModuleType, kernel: Kernel, records
     assert keeper.made == {SPACE: {neigh(keep, 2), fdb(keep, 2)}}
 
 
+def test_what_is_claimed_twice_is_left_as_it_is(keep: ModuleType, kernel: Kernel) -> None:
+    answers = Answers(record(1, OWN), record(2), record(2, THIRD))
+    keeper = keep.Keeper(store_of(keep, answers), OWN)
+    keeper.made = {SPACE: {neigh(keep, 2), fdb(keep, 2)}}
+    assert len(keeper.round()) == 2
+    assert kernel.changes == []
+    assert keeper.made == {SPACE: {neigh(keep, 2), fdb(keep, 2)}}
+
+
+def test_a_beginning_of_two_networks_ids_is_left_alone(keep: ModuleType, kernel: Kernel) -> None:
+    answers = Answers(record(1, OWN), record(4))
+    answers.networks.append(NID[:10] + "f" * 54)
+    (complaint,) = keep.Keeper(store_of(keep, answers), OWN).round()
+    assert "more than one network" in complaint
+    assert kernel.changes == []
+
+
 def test_a_namespace_that_goes_meanwhile_is_left_alone(keep: ModuleType, kernel: Kernel) -> None:
     kernel.status = 1
     keeper = keep.Keeper(store_of(keep, Answers(record(1, OWN), record(4))), OWN)
@@ -317,8 +337,11 @@ def test_a_namespace_that_is_gone_is_forgotten(
 def test_only_namespaces_of_overlays_count(keep: ModuleType, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(keep, "NAMESPACES", str(tmp_path))
     (tmp_path / "2-c4e52eb144").symlink_to("/proc/self/ns/net")
+    (tmp_path / "10-c4e52eb14").symlink_to("/proc/self/ns/net")
+    (tmp_path / "100-c4e52eb1").symlink_to("/proc/self/ns/net")
     (tmp_path / "c4e52eb1441e").symlink_to("/proc/self/ns/net")
+    (tmp_path / "1-c4e52eb1").symlink_to("/proc/self/ns/net")
     (tmp_path / "1-aaaaaaaaaa").write_text("")  # what is left of one
-    assert keep.namespaces() == {"2-c4e52eb144": "c4e52eb144"}
+    assert keep.namespaces() == {"2-c4e52eb144": "c4e52eb144", "10-c4e52eb14": "c4e52eb14", "100-c4e52eb1": "c4e52eb1"}
     monkeypatch.setattr(keep, "NAMESPACES", str(tmp_path / "none"))
     assert keep.namespaces() == {}

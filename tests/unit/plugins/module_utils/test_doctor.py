@@ -102,7 +102,7 @@ def sound() -> dict[str, Any]:
         "known": {NID: "overlay"},
         "units": {"docker.service": {"ActiveState": "active", "SubState": "running"}},
         "journal": [],
-        "namespaces": ["default", "cafe00000001", f"1-{NID[:10]}"],
+        "namespaces": ["default", "cafe00000001", f"1-{NID[:10]}", f"10-{NID[:9]}"],
         "tunnels": ["vxlan7"],
         "rules": copy.deepcopy(RULES),
         "gossip": {"tcp": "dockerd", "udp": True},
