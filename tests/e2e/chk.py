@@ -4,7 +4,6 @@
 
 from __future__ import annotations
 
-import copy
 import json
 import os
 from collections.abc import Callable, Iterator
@@ -12,9 +11,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from tests.cluster import Cluster
+from tests.e2e import shared
 from tests.e2e.support import ROOT, Run, run_playbook
 
 INVENTORY = ROOT / "tests" / "e2e" / "inventories" / "chk.yml"
@@ -44,12 +42,7 @@ def lab() -> Iterator[Cluster]:
 
 def variation(folder: Path, *changes: Change) -> Path:
     """The inventory with something changed in it."""
-    inventory = copy.deepcopy(yaml.safe_load(INVENTORY.read_text()))
-    for change in changes:
-        change(inventory)
-    path = folder / "hosts.yml"
-    path.write_text(yaml.safe_dump(inventory))
-    return path
+    return shared.variation(folder, *changes, base=INVENTORY)
 
 
 def host_variables(name: str, **values: Any) -> Change:

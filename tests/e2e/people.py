@@ -8,7 +8,6 @@ On the operator's network (ansible_host) the hosts do not hear one another; the 
 
 from __future__ import annotations
 
-import copy
 import os
 import socket
 import subprocess
@@ -18,9 +17,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from tests.cluster import Cluster, wait_for
+from tests.e2e import shared
 from tests.e2e.support import ROOT, run_playbook
 
 HOSTS = ("node1", "node2", "node3")
@@ -103,12 +101,7 @@ def lab() -> Iterator[Cluster]:
 
 def written(folder: Path, *changes: Change) -> Path:
     """The inventory as somebody else would write it."""
-    inventory = copy.deepcopy(yaml.safe_load(INVENTORY.read_text()))
-    for change in changes:
-        change(inventory)
-    path = folder / "hosts.yml"
-    path.write_text(yaml.safe_dump(inventory))
-    return path
+    return shared.variation(folder, *changes, base=INVENTORY)
 
 
 def login(user: str, **values: Any) -> Change:

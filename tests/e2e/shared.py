@@ -4,7 +4,6 @@
 
 from __future__ import annotations
 
-import copy
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -25,9 +24,9 @@ NOBODY = "10.88.20.14"
 Inventory = dict[str, Any]
 
 
-def variation(folder: Path, *changes: Callable[[Inventory], None]) -> Path:
-    """The cluster's inventory with something changed in it."""
-    inventory = copy.deepcopy(yaml.safe_load(INVENTORY.read_text()))
+def variation(folder: Path, *changes: Callable[[Inventory], None], base: Path = INVENTORY) -> Path:
+    """The cluster's inventory, or that of another suite, with something changed in it."""
+    inventory = yaml.safe_load(base.read_text())
     for change in changes:
         change(inventory)
     path = folder / "hosts.yml"

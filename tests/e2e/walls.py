@@ -4,7 +4,6 @@
 
 from __future__ import annotations
 
-import copy
 import json
 from collections.abc import Callable
 from functools import partial
@@ -14,6 +13,7 @@ from typing import Any
 import yaml
 
 from tests.cluster import Cluster, wait_for
+from tests.e2e import shared
 from tests.e2e.support import ROOT, Run, run_playbook
 
 LAB = "fw"
@@ -125,12 +125,7 @@ def open_to_peers(cluster: Cluster, *pairs: tuple[str, str]) -> None:
 
 def inventory(folder: Path, *changes: Callable[[dict[str, Any]], None]) -> Path:
     """The inventory with something changed in it."""
-    content = copy.deepcopy(yaml.safe_load(INVENTORY.read_text()))
-    for change in changes:
-        change(content)
-    path = folder / "hosts.yml"
-    path.write_text(yaml.safe_dump(content))
-    return path
+    return shared.variation(folder, *changes, base=INVENTORY)
 
 
 def without(host: str) -> Callable[[dict[str, Any]], None]:
