@@ -128,14 +128,15 @@ def _delete(client: DockerClient, kind: str, ident: str) -> None:
 
 def _remove_kind(client: DockerClient, kind: str, unwanted: Callable[[str], bool]) -> List[str]:
     removed: List[str] = []
-    for _attempt in range(ATTEMPTS):
+    for attempt in range(ATTEMPTS):
         found = _labelled(client, kind, unwanted)
         if not found:
             return removed
+        if attempt > 1:
+            time.sleep(PAUSE)
         for ident in found:
             _delete(client, kind, ident)
         removed.extend(f"{kind[:-1]} {ident}" for ident in found if f"{kind[:-1]} {ident}" not in removed)
-        time.sleep(PAUSE)
     raise DockerError(f"{kind} with the label {LABEL} cannot be removed: {', '.join(found)}")
 
 

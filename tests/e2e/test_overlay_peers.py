@@ -177,19 +177,19 @@ def test_a_store_that_does_not_answer_changes_nothing(seeing: Cluster) -> None:
     seeing.run("node1", "systemctl", "stop", CONSUL)
     try:
         wait_for(
-            "it is said", lambda: any("nothing is changed" in line for line in said(seeing, "node1", begun)), ROUND
+            "it is said", lambda: any("nothing more is changed" in line for line in said(seeing, "node1", begun)), ROUND
         )
         seeing.run("node2", "docker", "rm", "-f", "two")
         time.sleep(ROUND)  # that nothing happens shows only in time
         assert entries(seeing, "node1", MAC, "10.88.100.12", "permanent") == [
             line for line in before if "10.88.100.12" in line
         ]
-        complaints = [line for line in said(seeing, "node1", begun) if line.startswith("nothing is changed")]
+        complaints = [line for line in said(seeing, "node1", begun) if line.startswith("nothing more is changed")]
         assert len(complaints) == 1
     finally:
         seeing.run("node1", "systemctl", "start", CONSUL)
     wait_for("no way to two", lambda: not entries(seeing, "node1", MAC, "dst"), 4 * ROUND)
-    assert any(line.startswith("no longer: nothing is changed") for line in said(seeing, "node1", begun))
+    assert any(line.startswith("no longer: nothing more is changed") for line in said(seeing, "node1", begun))
 
 
 def test_a_network_can_be_removed(cluster: Cluster) -> None:

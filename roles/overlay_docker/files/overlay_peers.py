@@ -312,7 +312,7 @@ class Keeper:
             found = namespaces()
             self.remember({name: entries for name, entries in self.made.items() if name in found})
         except ODD as error:
-            return {f"nothing is changed, because {describe(error)}"}
+            return {f"nothing more is changed, because {describe(error)}"}
         for name, network in found.items():
             try:
                 peers = self.store.peers(network)
@@ -322,7 +322,7 @@ class Keeper:
                 )
                 self.mend(name, peers)
             except NoStoreError as error:
-                return {f"nothing is changed, because {describe(error)}"}
+                return complaints | {f"nothing more is changed, because {describe(error)}"}
             except ODD as error:
                 complaints.add(f"{name} is left alone, because {describe(error)}")
         return complaints

@@ -277,7 +277,7 @@ def test_a_store_that_does_not_answer_changes_nothing(keep: ModuleType, kernel: 
     keeper = keep.Keeper(store_of(keep, Silent()), OWN)
     keeper.made = {SPACE: {neigh(keep, 2), fdb(keep, 2)}}
     (complaint,) = keeper.round()
-    assert "nothing is changed" in complaint and "refused" in complaint
+    assert "nothing more is changed" in complaint and "refused" in complaint
     assert kernel.changes == []
 
 
