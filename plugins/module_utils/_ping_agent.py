@@ -28,7 +28,7 @@ from ansible_collections.multihost.overlay.plugins.module_utils._ping_endpoint i
 )
 from ansible_collections.multihost.overlay.plugins.module_utils._ping_loop import Network, run_loop
 from ansible_collections.multihost.overlay.plugins.module_utils._ping_netns import open_channel
-from ansible_collections.multihost.overlay.plugins.module_utils._ping_plan import deadlines
+from ansible_collections.multihost.overlay.plugins.module_utils._ping_plan import alone, left
 from ansible_collections.multihost.overlay.plugins.module_utils._ping_threads import Threads, Watched, bring_home
 
 Json = Dict[str, Any]
@@ -63,7 +63,7 @@ class Agent:
         self.threads = Threads()
         self.strays_before = len(self.threads.stray())
         self.strays_after = 0
-        self.deadlines = deadlines(plan["timing"], self.place, len(self.hosts))
+        self.alone = alone(plan["timing"])
 
     def _probe(self, number: int) -> Json:
         probe: Json = self.plan["probes"][number][self.place]
@@ -115,7 +115,7 @@ class Agent:
         if self.container:
             join(self.client, name, probe)
         else:
-            self.container = start_endpoint(self.client, self.plan["run"], name, probe, int(self.deadlines[2]))
+            self.container = start_endpoint(self.client, self.plan["run"], name, probe, int(self.alone[2]))
         probe["id"] = self.container
 
     def _undo(self, name: str, probe: Json) -> None:
@@ -133,7 +133,11 @@ class Agent:
 
     def measure(self) -> None:
         """Run the loop over the networks that could be opened."""
-        run_loop(list(self.networks.values()), time.monotonic() + self.deadlines[1])
+        run_loop(list(self.networks.values()), time.monotonic() + self.alone[1], self._told)
+
+    def _told(self) -> float | None:
+        told = state.read_json(state.directory(self.plan["run"]), state.TOGETHER)
+        return None if told is None else left(self.plan["timing"], told["waited"])
 
     def _temporary(self) -> List[Tuple[str, Json]]:
         probes = [(name, self._probe(number)) for number, name in enumerate(self.plan["networks"])]
@@ -148,7 +152,7 @@ class Agent:
     def _mend_first(self) -> None:
         """Bring threads home that others have lost, before a call that such a thread would spoil."""
         probe = {"name": f"overlay-verify-{self.plan['run'][:8]}-mend", "address": ""}
-        mender = start_endpoint(self.client, self.plan["run"], BRIDGE, probe, int(self.deadlines[2]))
+        mender = start_endpoint(self.client, self.plan["run"], BRIDGE, probe, int(self.alone[2]))
         self._bring_home(mender)
         self.client.delete(f"/containers/{mender}", {"force": True})
 
@@ -191,6 +195,7 @@ def _work(agent: Agent, path: str) -> None:
     """Measure; whatever happens, remove what was made and leave a result."""
     try:
         agent.prepare()
+        state.write_json(path, state.READY, {})
         agent.measure()
     except EndedError as exc:
         agent.errors.append(str(exc))
@@ -200,9 +205,9 @@ def _work(agent: Agent, path: str) -> None:
     finally:
         ignore_signals()
         agent.clean()
-        state.write_json(path, "result.json", agent.result())
+        state.write_json(path, state.RESULT, agent.result())
 
 
 def spawn(agent: Agent) -> None:
     """Start the agent as a process of its own and return at once."""
-    start_process(state.VERIFY, agent.plan, agent.deadlines[2], lambda path: _work(agent, path))
+    start_process(state.VERIFY, agent.plan, agent.alone[2], lambda path: _work(agent, path))

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import select
 import time
-from typing import Any, Dict, List
+from typing import Any, Callable, Dict, List
 
 from ansible_collections.multihost.overlay.plugins.module_utils._ping_codec import (
     ECHO_REPLY,
@@ -22,7 +22,7 @@ from ansible_collections.multihost.overlay.plugins.module_utils._ping_codec impo
 )
 from ansible_collections.multihost.overlay.plugins.module_utils._ping_netns import Channel
 from ansible_collections.multihost.overlay.plugins.module_utils._ping_pair import Pair
-from ansible_collections.multihost.overlay.plugins.module_utils._ping_plan import deadlines
+from ansible_collections.multihost.overlay.plugins.module_utils._ping_plan import GRACE, alone
 
 Json = Dict[str, Any]
 _BATCH = 256  # packets read in one go before timers get their turn
@@ -37,7 +37,8 @@ class Network:
         self.run = bytes.fromhex(plan["run"])
         self.channel = channel
         self.probes: List[Json] = plan["probes"][number]
-        knock_until = now + deadlines(plan["timing"], place, len(plan["hosts"]))[0]
+        knock_until = now + alone(plan["timing"])[0]
+        self.series = plan["timing"]["count"] * plan["timing"]["interval"] + GRACE
         self.pairs = {
             peer: Pair(plan["timing"], probe["address"], now, knock_until)
             for peer, probe in enumerate(self.probes)
@@ -58,6 +59,12 @@ class Network:
                     self._send(peer, pair, phase, seq)
             wake = min(wake, pair.wake_at())
         return wake
+
+    def hurry(self, now: float, left: float) -> float:
+        """All endpoints are up now: wait only ``left`` seconds for first signs; return when all will be done."""
+        for pair in self.pairs.values():
+            pair.hurry(now, left)
+        return now + 2 * left + self.series
 
     def _send(self, peer: int, pair: Pair, phase: int, seq: int) -> None:
         probe = Probe(self.number, self.place, peer, phase, seq, time.monotonic())
@@ -121,18 +128,26 @@ class Network:
         return {"error": None, "kind": None, "mtu": self.channel.mtu, "peers": peers}
 
 
-def run_loop(networks: List[Network], finish: float) -> None:
-    """Measure until all is done, or until ``finish`` on the monotonic clock."""
+def run_loop(networks: List[Network], finish: float, told: Callable[[], float | None]) -> None:
+    """Measure until all is done, or until ``finish`` on the monotonic clock.
+
+    ``told`` returns how many seconds are left for peers' first signs, and None as long as endpoints may not be up yet.
+    """
     readers = {network.channel.icmp: network.read_icmp for network in networks}
     readers.update({network.channel.dns: network.read_dns for network in networks})
     poll = select.poll()
     by_descriptor = {sock.fileno(): read for sock, read in readers.items()}
     for descriptor in by_descriptor:
         poll.register(descriptor, select.POLLIN)
+    left = None
     while not all(network.finished() for network in networks):
         now = time.monotonic()
         if now >= finish:
             return
+        if left is None:
+            left = told()
+            if left is not None:
+                finish = min([finish, *(network.hurry(now, left) for network in networks)])
         wake = min([finish, *(network.act(now) for network in networks)])
         for descriptor, _event in poll.poll(max(0.0, wake - time.monotonic()) * 1000):
             by_descriptor[descriptor]()

@@ -46,6 +46,11 @@ class NameCheck:
             self.at, self.deadline = now, now + self.patience
             self.error = "no answer from 127.0.0.11:53"
 
+    def hurry(self, now: float, left: float) -> None:
+        """Nothing was heard of the peer, and only so many seconds are left for it."""
+        if self.deadline == NEVER:
+            self.patience, self.at = min(self.patience, left), min(self.at, now + left / 2)
+
     def step(self, now: float) -> bool:
         """Whether to send a question now."""
         if self.finished or now < self.at:
@@ -90,6 +95,13 @@ class Pair:
         self.heard: Dict[int, Set[int]] = {KNOCK: set(), SERIES: set(), FULL: set(), DONE: set()}
         self.full_replied = self.done_acked = False
         self.send_error: str | None = None
+
+    def hurry(self, now: float, left: float) -> None:
+        """All endpoints are up now: only so many seconds are left for the first sign of the peer."""
+        if self.stage == KNOCKING:
+            self.knock_until = min(self.knock_until, now + left)
+            self.at = min(self.at, self.knock_until)
+        self.name.hurry(now, left)
 
     def on_reply(self, phase: int, seq: int, rtt: float, now: float) -> None:
         """An echo came back."""

@@ -13,6 +13,9 @@ Json = Dict[str, Any]
 
 # An agent answers its peers this long after it should have heard from all of them.
 GRACE = 3.0
+START = 60.0  # seconds that the endpoints of a busy host may take to be up
+LEAST = 1.0  # seconds in which a peer that has been up for long shows itself
+ROUNDS = 3  # tasks that a controller with few forks does in rounds before all are told
 # A controller with few forks starts hosts in rounds; one of the second task takes about as long as one of the first.
 ROUND_MARGIN = 1.5
 MIN_ROUND = 1.0
@@ -148,11 +151,15 @@ def make_plan(run: Json, underlay: Dict[str, str], networks: List[str], started:
     }
 
 
-def deadlines(timing: Json, place: int, hosts: int) -> tuple[float, float, float]:
-    """Seconds after a host's start: when it gives up waiting for first answers, when it ends, when it is ended.
-
-    Hosts that start early wait longer, so that all of them stop waiting at about the same moment.
+def alone(timing: Json) -> tuple[float, float, float]:
+    """Seconds after its start: when an agent that is never told that all endpoints are up waits no longer, when it ends,
+    when it is ended.
     """
-    knock_until = timing["patience"] + timing["spread"] * (1 - place / max(hosts, 1))
+    knock_until = START + timing["patience"] + ROUNDS * timing["spread"]
     finish = knock_until + max(timing["patience"], timing["count"] * timing["interval"]) + GRACE
     return knock_until, finish, finish + 60.0
+
+
+def left(timing: Json, waited: float) -> float:
+    """Seconds for the first sign of a peer whose endpoint has been up for ``waited`` seconds."""
+    return max(LEAST, timing["patience"] - waited)

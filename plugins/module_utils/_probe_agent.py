@@ -133,7 +133,7 @@ def _work(plan: Json, place: int, path: str) -> None:
             result = probe.result()
             probe.close()
         with suppress(FileNotFoundError):
-            state.write_json(path, "result.json", dict(result, errors=errors))
+            state.write_json(path, state.RESULT, dict(result, errors=errors))
 
 
 def spawn(plan: Json, host: str) -> None:

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from typing import Any, Dict, List
 
-from ansible_collections.multihost.overlay.plugins.module_utils._ping_plan import deadlines
+from ansible_collections.multihost.overlay.plugins.module_utils._ping_plan import GRACE
 from ansible_collections.multihost.overlay.plugins.module_utils._probe_codec import VXLAN_PORT
 
 Json = Dict[str, Any]
@@ -114,7 +114,16 @@ def bound_ports(plan: Json, place: int) -> Dict[str, List[int]]:
     }
 
 
+def deadlines(timing: Json, place: int, hosts: int) -> tuple[float, float]:
+    """Seconds after a host's start: when it gives up waiting for first answers, and when it ends.
+
+    Hosts that start early wait longer, so that all of them stop waiting at about the same moment.
+    """
+    knock_until = timing["patience"] + timing["spread"] * (1 - place / max(hosts, 1))
+    return knock_until, knock_until + max(timing["patience"], timing["count"] * timing["interval"]) + GRACE
+
+
 def limits(plan: Json, place: int) -> tuple[float, float, float, float]:
     """Seconds: to wait for a peer's first sign, to work, to live, and to keep the result."""
-    knock, finish, _last = deadlines(plan["timing"], place, len(plan["hosts"]))
+    knock, finish = deadlines(plan["timing"], place, len(plan["hosts"]))
     return knock, finish, finish + LAST, KEEP + 4 * plan["timing"]["spread"]

@@ -10,11 +10,13 @@ import os
 import shutil
 import time
 from contextlib import suppress
-from typing import Any, Dict, List
+from typing import Any, Dict, List, Sequence
 
 BASE = "/run/multihost-overlay"
 # Whose runs they are: the proof's of the overlay, or the probe's of the underlay.
 VERIFY, PROBE = "verify", "probe"
+# What is in it: the plan; later that this host's endpoints are up, that those of all hosts are (told by the controller), the result.
+PLAN, READY, TOGETHER, RESULT = "plan.json", "ready.json", "together.json", "result.json"
 Json = Dict[str, Any]
 
 
@@ -35,7 +37,7 @@ def create(run: str, plan: Json, base: str = BASE, *, kind: str = VERIFY) -> int
         os.mkdir(nascent, 0o700)
     descriptor = os.open(os.path.join(nascent, "lock"), os.O_RDWR | os.O_CREAT, 0o600)
     fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    write_json(nascent, "plan.json", plan)
+    write_json(nascent, PLAN, plan)
     os.rename(nascent, directory(run, base, kind=kind))
     return descriptor
 
@@ -92,15 +94,15 @@ def dismiss(run: str, seconds: float, base: str = BASE, *, kind: str = VERIFY) -
         os.close(descriptor)
 
 
-def wait_result(run: str, seconds: float, base: str = BASE, *, kind: str = VERIFY) -> Json | None:
-    """Wait for the agent's result; None when it died without one or is late."""
+def wait_json(run: str, seconds: float, names: Sequence[str], base: str = BASE, *, kind: str = VERIFY) -> Json | None:
+    """Wait for one of the files that the agent writes; None when it died without them or is late."""
     limit = time.monotonic() + seconds
     path = directory(run, base, kind=kind)
     while time.monotonic() < limit:
         living = alive(run, base, kind=kind)
-        result = read_json(path, "result.json")
-        if result is not None or not living:
-            return result
+        found = [content for content in (read_json(path, name) for name in names) if content is not None]
+        if found or not living:
+            return found[0] if found else None
         time.sleep(0.05)
     return None
 

@@ -38,8 +38,8 @@ options:
   state:
     description:
       - V(started) returns what the plan needs to know of this host, and removes what killed runs left behind.
-      - V(probed) starts the agent with O(plan) and returns at once.
-      - V(collected) waits until the agent has ended, and returns its result.
+      - V(probed) starts the agent with O(plan), and returns when its endpoints are up, or after 60 seconds.
+      - V(collected) tells the agent that the endpoints of all hosts are up, waits until it has ended, and returns its result.
     type: str
     choices: [started, probed, collected]
     required: true
@@ -58,6 +58,12 @@ options:
   plan:
     description: RV(multihost.overlay.verify_report#module:plan). Needed for O(state=probed).
     type: dict
+  waited:
+    description: >-
+      For O(state=collected), the seconds since the agents of all hosts were started: so much less is waited for peers that have not shown
+      themselves, as with few forks where one host is collected after another.
+    type: float
+    default: 0.0
   docker_socket:
     description: The engine's socket on the host.
     type: path
@@ -139,6 +145,7 @@ agent_died:
 
 import os
 import re
+from contextlib import suppress
 from typing import Any, Dict, List
 
 from ansible.module_utils.basic import AnsibleModule
@@ -148,7 +155,7 @@ from ansible_collections.multihost.overlay.plugins.module_utils._docker import D
 from ansible_collections.multihost.overlay.plugins.module_utils._ping_agent import Agent, spawn
 from ansible_collections.multihost.overlay.plugins.module_utils._ping_claims import missing_network, read_network
 from ansible_collections.multihost.overlay.plugins.module_utils._ping_endpoint import remove_runs
-from ansible_collections.multihost.overlay.plugins.module_utils._ping_plan import deadlines
+from ansible_collections.multihost.overlay.plugins.module_utils._ping_plan import START, alone
 
 Json = Dict[str, Any]
 
@@ -188,20 +195,24 @@ def started(client: DockerClient, params: Json, check_mode: bool) -> Json:
 
 
 def probed(client: DockerClient, params: Json) -> Json:
-    """Let the agent go its way; what it makes is gone when it ends, so nothing changes."""
+    """Let the agent go its way once its endpoints are up; what it makes is gone when it ends, so nothing changes."""
     spawn(Agent(client, params["plan"], params["host"]))
+    # Peers give each other up only when all are up: this is what the controller waits for.
+    state.wait_json(params["run_id"], START, [state.READY, state.RESULT])
     return {"changed": False}
 
 
 def collected(client: DockerClient, params: Json) -> Json:
-    """Wait for the agent, and clean up in its place when it died."""
+    """Tell the agent that all are up, wait for it, and clean up in its place when it died."""
     run = params["run_id"]
-    plan = state.read_json(state.directory(run), "plan.json")
+    plan = state.read_json(state.directory(run), state.PLAN)
     died: Json = {"changed": False, "networks": {}, "agent_died": True}
     if plan is None:
         return dict(died, errors=["no agent of this run is on this host"])
     # Its own last deadline, and the time that the removal of its containers may take.
-    result = state.wait_result(run, deadlines(plan["timing"], 0, len(plan["hosts"]))[2] + client.timeout)
+    with suppress(OSError):  # it ended by itself meanwhile
+        state.write_json(state.directory(run), state.TOGETHER, {"waited": params["waited"]})
+    result = state.wait_json(run, alone(plan["timing"])[2] + client.timeout, [state.RESULT])
     errors = [] if state.dismiss(run, 5.0) else ["the agent is still there"]
     if result is not None:
         errors += result["errors"]
@@ -222,6 +233,7 @@ def main() -> None:
             "networks": {"type": "list", "elements": "str", "default": []},
             "host": {"type": "str"},
             "plan": {"type": "dict"},
+            "waited": {"type": "float", "default": 0.0},
             "docker_socket": {"type": "path", "default": "/var/run/docker.sock"},
         },
         required_if=[("state", "started", ("networks",)), ("state", "probed", ("host", "plan"))],

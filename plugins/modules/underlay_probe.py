@@ -215,11 +215,11 @@ def probed(params: Json) -> Json:
 def collected(params: Json) -> Json:
     """Wait for the agent, and send it away."""
     run = params["run_id"]
-    plan = state.read_json(state.directory(run, kind=state.PROBE), "plan.json")
+    plan = state.read_json(state.directory(run, kind=state.PROBE), state.PLAN)
     died: Json = {"changed": False, "peers": {}, "agent_died": True}
     if plan is None:
         return dict(died, errors=["no agent of this run is on this host"])
-    result = state.wait_result(run, limits(plan, 0)[2], kind=state.PROBE)
+    result = state.wait_json(run, limits(plan, 0)[2], [state.RESULT], kind=state.PROBE)
     errors = [] if state.dismiss(run, 5.0, kind=state.PROBE) else ["the agent is still there"]
     if result is None:
         return dict(died, errors=errors)

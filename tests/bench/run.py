@@ -213,6 +213,9 @@ class Bench:
             self.converge(lab, f"site{label}")
             self.no_change(lab, label)
             self.verification(lab, label)
+            # What a user has: then no endpoint has to be started for the proof.
+            ByHand(lab).step("containers", ByHand(lab).container)
+            self.verification(lab, f"{label} with a container each")
         finally:
             lab.down()
 

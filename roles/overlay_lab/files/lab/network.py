@@ -13,7 +13,14 @@ from .base import LabError, Log, dump, load, locked, ok, run
 from .spec import Host, Lab
 
 # Each systemd and each engine takes some of the inotify instances that root has; 128 are enough for a few hosts only.
-SYSCTLS = {"net.ipv4.ip_forward": 1, "fs.inotify.max_user_instances": 8192}
+# All hosts share one table of neighbours: 30 that ping one another have some 1700, and drop packets when there are 1024.
+SYSCTLS = {
+    "net.ipv4.ip_forward": 1,
+    "fs.inotify.max_user_instances": 8192,
+    "net.ipv4.neigh.default.gc_thresh3": 32768,
+    "net.ipv4.neigh.default.gc_thresh2": 16384,
+    "net.ipv4.neigh.default.gc_thresh1": 8192,
+}
 
 
 def table(lab: Lab) -> str:
@@ -65,7 +72,8 @@ def ensure_sysctls(lab: Lab, log: Log) -> None:
     """Set what the lab needs of this machine, after noting what it was and who needs it."""
     with locked(lab.base / "machine.lock"):
         record = load(lab.base / "machine.json", {"labs": [], "prior": {}})
-        for name, value in SYSCTLS.items():
+        # Within a network namespace of its own a machine has no say on neighbours.
+        for name, value in ((name, value) for name, value in SYSCTLS.items() if sysctl(name).exists()):
             before = int(sysctl(name).read_text())
             if not record["labs"]:
                 record["prior"][name] = before

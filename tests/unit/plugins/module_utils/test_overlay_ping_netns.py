@@ -58,7 +58,7 @@ def measure(paths):
     for end in ends:  # nobody serves names here
         for pair in end.pairs.values():
             pair.name.answer([pair.name.expected], None)
-    workers = [threading.Thread(target=run_loop, args=([end], now + 6)) for end in ends]
+    workers = [threading.Thread(target=run_loop, args=([end], now + 6, lambda: 3.0)) for end in ends]
     for worker in workers:
         worker.start()
     for worker in workers:
@@ -78,6 +78,33 @@ def test_healthy_ends_measure_each_other_and_end_at_once(namespaces):
         assert book["full_replied"]
         assert book["heard"]["full"]
     assert seconds < 4
+
+
+def test_a_peer_is_waited_for_until_all_are_up(namespaces):
+    """One end begins when the other has waited for longer than its patience."""
+    channels = [open_channel(path, address) for path, address in zip(namespaces, ADDRESSES, strict=True)]
+    now = time.monotonic()
+    late = 2.0  # twice the patience
+
+    def told():
+        return 1.0 if time.monotonic() > now + late else None
+
+    ends = [Network(PLAN, 0, place, channel, now) for place, channel in enumerate(channels)]
+    for end in ends:
+        for pair in end.pairs.values():
+            pair.name.answer([pair.name.expected], None)
+    workers = [threading.Thread(target=run_loop, args=([end], now + 20, told)) for end in ends]
+    workers[0].start()
+    workers[0].join(late)
+    assert workers[0].is_alive()
+    workers[1].start()
+    for worker in workers:
+        worker.join()
+    for channel in channels:
+        channel.icmp.close()
+        channel.dns.close()
+    books = [end.result(["a", "b"]) for end in ends]
+    assert [books[0]["peers"]["b"]["replied"], books[1]["peers"]["a"]["replied"]] == [5, 5]
 
 
 def test_one_dropped_direction_is_seen_as_one(namespaces):

@@ -138,12 +138,16 @@ def test_every_host_has_a_place_whatever_became_of_it():
     assert [probe["kind"] for probe in make(nowhere)] == ["network_missing"] * 3
 
 
-def test_hosts_stop_waiting_together_though_they_start_in_rounds():
+def test_an_agent_that_nobody_collects_ends_after_all_rounds_that_there_may_be():
     assert plan.spread(20.0, 30, 2) == 30.0
     assert plan.spread(1.0, 30, 2) == 15.0
-    first, last = plan.deadlines(TIMING, 0, 4), plan.deadlines(TIMING, 3, 4)
-    assert first[0] - last[0] == pytest.approx(3.0)
-    assert first[0] < first[1] < first[2]
+    knock, finish, last = plan.alone(TIMING)
+    assert plan.START + TIMING["patience"] < knock < finish < last
+    assert plan.alone({**TIMING, "spread": 30.0})[0] > knock + 30.0
+
+
+def test_the_longer_all_have_been_up_the_less_is_waited_for_a_first_sign():
+    assert [plan.left(TIMING, waited) for waited in (0.0, 4.0, 60.0)] == [10.0, 6.0, plan.LEAST]
 
 
 def book(replied=10, series=10, full=True, name=None, sent=10):

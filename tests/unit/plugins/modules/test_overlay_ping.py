@@ -60,7 +60,7 @@ class Engine:
 @pytest.fixture
 def base(tmp_path, monkeypatch):
     monkeypatch.setattr(state, "BASE", str(tmp_path))
-    for function in (state.directory, state.create, state.alive, state.dismiss, state.wait_result, state.remove):
+    for function in (state.directory, state.create, state.alive, state.dismiss, state.wait_json, state.remove):
         monkeypatch.setattr(function, "__defaults__", (*(function.__defaults__ or ())[:-1], str(tmp_path)))
     monkeypatch.setattr(state.dead_runs, "__defaults__", (str(tmp_path),))
     return tmp_path

@@ -27,7 +27,7 @@ FUNCTIONS = (
     state.create,
     state.alive,
     state.dismiss,
-    state.wait_result,
+    state.wait_json,
     state.remove,
     state.dead_runs,
     state.runs,
