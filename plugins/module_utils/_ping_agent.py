@@ -60,6 +60,8 @@ class Agent:
         self.errors: List[str] = []
         # The one container that is this host's temporary endpoint on all networks that have no other.
         self.container = ""
+        # Network -> the address that was to be had instead of the planned one.
+        self.moved: Dict[str, str] = {}
         self.threads = Threads()
         self.strays_before = len(self.threads.stray())
         self.strays_after = 0
@@ -107,9 +109,17 @@ class Agent:
                 return
             except DockerError as exc:
                 # A thread astray makes the engine say that its store refuses; the next thread may do.
-                if attempt == STARTS or exc.status in (None, 404) or "in use" in exc.message:
+                if attempt == STARTS or exc.status in (None, 404) or not self._may_try_again(name, probe, exc):
                     raise
                 self._undo(name, probe)
+
+    def _may_try_again(self, name: str, probe: Json, exc: DockerError) -> bool:
+        """Whether to, with the spare address if the engine holds the first: it may never have given back one that nobody has."""
+        in_use, spare = "in use" in exc.message, probe["spare"]
+        if in_use and spare:
+            probe["address"], probe["spare"] = spare, ""
+            self.moved[name] = spare
+        return not in_use or bool(spare)
 
     def _enter(self, name: str, probe: Json) -> None:
         if self.container:
@@ -137,7 +147,12 @@ class Agent:
 
     def _told(self) -> float | None:
         told = state.read_json(state.directory(self.plan["run"]), state.TOGETHER)
-        return None if told is None else left(self.plan["timing"], told["waited"])
+        if told is None:
+            return None
+        for host, addresses in told["moved"].items():
+            for name in set(addresses) & set(self.networks):
+                self.networks[name].move(self.hosts.index(host), addresses[name])
+        return left(self.plan["timing"], told["waited"])
 
     def _temporary(self) -> List[Tuple[str, Json]]:
         probes = [(name, self._probe(number)) for number, name in enumerate(self.plan["networks"])]
@@ -195,7 +210,7 @@ def _work(agent: Agent, path: str) -> None:
     """Measure; whatever happens, remove what was made and leave a result."""
     try:
         agent.prepare()
-        state.write_json(path, state.READY, {})
+        state.write_json(path, state.READY, {"moved": agent.moved})
         agent.measure()
     except EndedError as exc:
         agent.errors.append(str(exc))

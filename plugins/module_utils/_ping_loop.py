@@ -60,6 +60,11 @@ class Network:
             wake = min(wake, pair.wake_at())
         return wake
 
+    def move(self, peer: int, address: str) -> None:
+        """The peer has this address, not the one that was planned for it."""
+        if peer in self.pairs:
+            self.probes[peer]["address"] = self.pairs[peer].name.expected = address
+
     def hurry(self, now: float, left: float) -> float:
         """All endpoints are up now: wait only ``left`` seconds for first signs; return when all will be done."""
         for pair in self.pairs.values():

@@ -100,7 +100,9 @@ def _network_probes(network: str, run: str, underlay: Dict[str, str], started: J
     seen = {host: started[host]["networks"][network] for host in hosts if host_problem(started.get(host)) is None}
     taken = {address for view in seen.values() for address in view["claims"]}
     ipam: List[Json] = next((view["ipam"] for view in seen.values() if view["ipam"]), [])
-    addresses = choose_addresses(ipam, taken, [host for host in seen if not seen[host]["running"]], underlay)
+    wanting = [host for host in seen if not seen[host]["running"]]
+    addresses = choose_addresses(ipam, taken, wanting, underlay)
+    spares = choose_addresses(ipam, taken | set(addresses.values()), wanting, underlay)
     probes = []
     for place, host in enumerate(hosts):
         if host not in seen:
@@ -112,14 +114,14 @@ def _network_probes(network: str, run: str, underlay: Dict[str, str], started: J
             probes.append(problem("network_missing", error))
         else:
             # A Swarm worker shows a network only once something uses it there: so a missing one is tried all the same.
-            probes.append(_temporary(addresses[host], _endpoint_name(run, host, place)))
+            probes.append(_temporary(addresses[host], spares[host], _endpoint_name(run, host, place)))
     return probes
 
 
-def _temporary(address: str, name: str) -> Json:
+def _temporary(address: str, spare: str, name: str) -> Json:
     if not address:
         return problem("endpoint_failed", "no free address is left in the network for a temporary endpoint")
-    return {"how": "temporary", "name": name, "address": address}
+    return {"how": "temporary", "name": name, "address": address, "spare": spare}
 
 
 def spread(elapsed: float, hosts: int, forks: int) -> float:
@@ -149,6 +151,18 @@ def make_plan(run: Json, underlay: Dict[str, str], networks: List[str], started:
         "probes": probes,
         "timing": timing,
     }
+
+
+def move(plan: Json, moved: Dict[str, Dict[str, str]]) -> Json:
+    """The plan with the addresses that hosts took instead: ``moved`` has, for a host, network -> address."""
+    probes = [
+        [
+            dict(probe, address=moved.get(host, {}).get(network, probe["address"])) if "address" in probe else probe
+            for host, probe in zip(plan["hosts"], row)
+        ]
+        for network, row in zip(plan["networks"], plan["probes"])
+    ]
+    return dict(plan, probes=probes)
 
 
 def alone(timing: Json) -> tuple[float, float, float]:

@@ -64,6 +64,10 @@ options:
       themselves, as with few forks where one host is collected after another.
     type: float
     default: 0.0
+  moved:
+    description: For O(state=collected), C(moved) of RV(multihost.overlay.verify_report#module:ready).
+    type: dict
+    default: {}
   docker_socket:
     description: The engine's socket on the host.
     type: path
@@ -198,8 +202,8 @@ def probed(client: DockerClient, params: Json) -> Json:
     """Let the agent go its way once its endpoints are up; what it makes is gone when it ends, so nothing changes."""
     spawn(Agent(client, params["plan"], params["host"]))
     # Peers give each other up only when all are up: this is what the controller waits for.
-    state.wait_json(params["run_id"], START, [state.READY, state.RESULT])
-    return {"changed": False}
+    ready = state.wait_json(params["run_id"], START, [state.READY, state.RESULT]) or {}
+    return {"changed": False, "moved": ready.get("moved", {})}
 
 
 def collected(client: DockerClient, params: Json) -> Json:
@@ -211,7 +215,7 @@ def collected(client: DockerClient, params: Json) -> Json:
         return dict(died, errors=["no agent of this run is on this host"])
     # Its own last deadline, and the time that the removal of its containers may take.
     with suppress(OSError):  # it ended by itself meanwhile
-        state.write_json(state.directory(run), state.TOGETHER, {"waited": params["waited"]})
+        state.write_json(state.directory(run), state.TOGETHER, {"waited": params["waited"], "moved": params["moved"]})
     result = state.wait_json(run, alone(plan["timing"])[2] + client.timeout, [state.RESULT])
     errors = [] if state.dismiss(run, 5.0) else ["the agent is still there"]
     if result is not None:
@@ -234,6 +238,7 @@ def main() -> None:
             "host": {"type": "str"},
             "plan": {"type": "dict"},
             "waited": {"type": "float", "default": 0.0},
+            "moved": {"type": "dict", "default": {}},
             "docker_socket": {"type": "path", "default": "/var/run/docker.sock"},
         },
         required_if=[("state", "started", ("networks",)), ("state", "probed", ("host", "plan"))],

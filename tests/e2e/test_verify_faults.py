@@ -6,17 +6,20 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from ansible_collections.multihost.overlay.plugins.module_utils._ping_plan import choose_addresses
 from tests.cluster import Cluster, wait_for
 from tests.e2e.shared import HOSTS, INVENTORY, NETWORKS, bad_pairs, leftovers, read, verify, wait_until_gone
 from tests.e2e.support import start_playbook
 
 pytestmark = pytest.mark.lab
 
-NETWORK = NETWORKS[0]
+NETWORK, SUBNET = NETWORKS[0], "10.100.20.0/24"
 SERVICE = "service"
+ADDRESSES = {"node1": "10.88.20.11", "node2": "10.88.20.12", "node3": "10.88.20.13"}
 # The highest address of NETWORK: temporary endpoints choose theirs from the top.
 CLAIMED = "10.100.20.254"
 
@@ -100,6 +103,37 @@ def test_the_address_of_a_stopped_container_is_not_taken(cluster: Cluster, stopp
         address = f'{{{{(index .NetworkSettings.Networks "{NETWORK}").IPAddress}}}}'
         assert cluster.out(stopped, "docker", "inspect", "--format", address, SERVICE) == CLAIMED
         running.wait(300)
+    assert bad_pairs(tmp_path) == set()
+    assert leftovers(cluster) == []
+
+
+def pool(cluster: Cluster) -> tuple[str, str]:
+    """Where the store has which addresses of NETWORK are given away, and what is there."""
+    keys = cluster.out("node1", "consul", "kv", "get", "-keys", "-separator=", "docker/network/v1.0/idm/").split()
+    (key,) = [key for key in keys if SUBNET in key]
+    return key, cluster.out("node1", "consul", "kv", "get", "-base64", key)
+
+
+@pytest.fixture
+def never_given_back(cluster: Cluster) -> Iterator[str]:
+    """The address of a host's temporary endpoint is taken for its engine, and no container has it."""
+    host = "node2"
+    ipam: list[dict[str, Any]] = [{"subnet": SUBNET, "ip_range": None, "reserved": []}]
+    address = choose_addresses(ipam, set(), list(HOSTS), ADDRESSES)[host]
+    cluster.remove_containers(SERVICE)
+    key, before = pool(cluster)
+    cluster.start_service(host, SERVICE, NETWORK, "--ip", address)
+    _key, taken = pool(cluster)
+    cluster.remove_containers(SERVICE)
+    cluster.run("node1", "consul", "kv", "put", "-base64", key, taken)
+    yield host
+    cluster.run("node1", "consul", "kv", "put", "-base64", key, before)
+
+
+def test_an_address_that_an_engine_never_gave_back_is_in_nobody_s_way(
+    cluster: Cluster, never_given_back: str, tmp_path: Path
+) -> None:
+    verify(tmp_path)
     assert bad_pairs(tmp_path) == set()
     assert leftovers(cluster) == []
 

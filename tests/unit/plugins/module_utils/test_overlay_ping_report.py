@@ -146,6 +146,15 @@ def test_an_agent_that_nobody_collects_ends_after_all_rounds_that_there_may_be()
     assert plan.alone({**TIMING, "spread": 30.0})[0] > knock + 30.0
 
 
+def test_the_plan_follows_a_host_that_took_its_spare_address():
+    made = plan.make_plan({"id": "0123456789abcdef"}, underlay(HOSTS), ["net"], started(a=view(), b=view()), TIMING)
+    first = made["probes"][0][0]
+    assert first["spare"] and first["spare"] not in {probe.get("address") for probe in made["probes"][0]}
+    moved = plan.move(made, {HOSTS[0]: {"net": first["spare"]}})["probes"][0]
+    assert moved[0]["address"] == first["spare"]
+    assert moved[1:] == made["probes"][0][1:]
+
+
 def test_the_longer_all_have_been_up_the_less_is_waited_for_a_first_sign():
     assert [plan.left(TIMING, waited) for waited in (0.0, 4.0, 60.0)] == [10.0, 6.0, plan.LEAST]
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 import io
 import os
 import tarfile
+import types
 from typing import Any
 
 import pytest
@@ -174,7 +175,7 @@ def make_agent(engine, probe):
 
 
 def temporary():
-    return {"how": "temporary", "name": "overlay-verify-x", "address": "10.1.0.9", "networks": 1}
+    return {"how": "temporary", "name": "overlay-verify-x", "address": "10.1.0.9", "spare": "", "networks": 1}
 
 
 def test_start_is_tried_again_and_what_the_failure_left_in_the_store_is_removed():
@@ -193,6 +194,35 @@ def test_start_is_tried_again_and_what_the_failure_left_in_the_store_is_removed(
     assert run._probe(0)["id"] == "c1"
     disconnect = ("POST", "/networks/net/disconnect", {"Container": "overlay-verify-x", "Force": True}, None)
     assert disconnect in engine.asked
+
+
+def test_an_address_that_the_engine_never_gave_back_is_left_for_the_spare_one():
+    engine = Engine(
+        {
+            ("POST", "/containers/create"): {"Id": "c1"},
+            ("POST", "/containers/c1/start"): [DockerError("Address already in use", 403), None],
+            ("DELETE", "/containers/overlay-verify-x"): None,
+            ("GET", "/networks/net"): {"Containers": {}},
+        }
+    )
+    run = make_agent(engine, dict(temporary(), spare="10.1.0.77"))
+    run._start("net", 0)
+    assert (run._probe(0)["address"], run.moved) == ("10.1.0.77", {"net": "10.1.0.77"})
+    bodies = [body for _method, path, body, _query in engine.asked if path == "/containers/create"]
+    endpoints = [body["NetworkingConfig"]["EndpointsConfig"]["net"]["IPAMConfig"] for body in bodies]
+    assert endpoints == [{"IPv4Address": "10.1.0.9"}, {"IPv4Address": "10.1.0.77"}]
+
+
+def test_agents_are_told_of_the_addresses_that_others_took(base):
+    run = make_agent(Engine({}), temporary())
+    os.close(state.create(RUN, {}))
+    assert run._told() is None
+    heard = []
+    run.networks["net"] = types.SimpleNamespace(move=lambda peer, address: heard.append((peer, address)))
+    moved = {"a": {"net": "10.1.0.77", "none of ours": "10.2.0.1"}}
+    state.write_json(state.directory(RUN), state.TOGETHER, {"waited": 0.4, "moved": moved})
+    assert run._told() == pytest.approx(TIMING["patience"])
+    assert heard == [(0, "10.1.0.77")]
 
 
 @pytest.mark.parametrize(
