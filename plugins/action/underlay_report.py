@@ -12,9 +12,13 @@ from ansible.errors import AnsibleActionFail
 from ansible.plugins.action import ActionBase
 
 from ansible_collections.multihost.overlay.plugins.action.verify_report import plain, registered
-from ansible_collections.multihost.overlay.plugins.module_utils._ping_plan import spread
 from ansible_collections.multihost.overlay.plugins.module_utils._preflight_checks_paths import found
-from ansible_collections.multihost.overlay.plugins.module_utils._probe_plan import make_plan, ports_of, ports_text
+from ansible_collections.multihost.overlay.plugins.module_utils._probe_plan import (
+    make_plan,
+    ports_of,
+    ports_text,
+    spread,
+)
 from ansible_collections.multihost.overlay.plugins.plugin_utils._probe_report import (
     OVERHEAD,
     Paths,
@@ -96,7 +100,7 @@ class ActionModule(ActionBase):
         started = registered(task_vars["hostvars"], members, STARTED, run["id"])
         elapsed = max(0.0, time.time() - run["begun"])
         timing = {
-            # What the shared deadlines know as the length of a series.
+            # What its deadlines know as the length of a series.
             "count": 1,
             "interval": 1.0,
             "patience": args["patience"],

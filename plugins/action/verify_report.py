@@ -14,7 +14,7 @@ from ansible.errors import AnsibleActionFail
 from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
 
-from ansible_collections.multihost.overlay.plugins.module_utils._ping_plan import make_plan, move, spread
+from ansible_collections.multihost.overlay.plugins.module_utils._ping_plan import make_plan, stop
 from ansible_collections.multihost.overlay.plugins.module_utils._ping_report import (
     Books,
     failure_text,
@@ -86,7 +86,7 @@ class ActionModule(ActionBase):
         result: Json = super().run(tmp, task_vars)
         _validated, args = self.validate_argument_spec(
             argument_spec={
-                "state": {"type": "str", "choices": ["begun", "planned", "ready", "composed"], "required": True},
+                "state": {"type": "str", "choices": ["begun", "planned", "composed"], "required": True},
                 "hosts": {"type": "list", "elements": "str", "required": True},
                 "addresses": {"type": "dict"},
                 "networks": {"type": "list", "elements": "str", "default": []},
@@ -98,16 +98,11 @@ class ActionModule(ActionBase):
                 "max_loss": {"type": "float", "default": 0.0},
                 "report_dir": {"type": "str", "default": "./overlay-report"},
             },
-            required_if=[
-                ("state", "planned", ("run", "addresses")),
-                ("state", "ready", ("plan",)),
-                ("state", "composed", ("run", "plan")),
-            ],
+            required_if=[("state", "planned", ("run", "addresses")), ("state", "composed", ("run", "plan"))],
         )
         steps: dict[str, Callable[[Json, Json], Json]] = {
             "begun": self._begin,
             "planned": self._plan,
-            "ready": self._ready,
             "composed": self._compose,
         }
         result.update(changed=False)
@@ -132,14 +127,9 @@ class ActionModule(ActionBase):
         started = registered(task_vars["hostvars"], args["hosts"], STARTED, args["run"]["id"])
         elapsed = max(0.0, time.time() - args["run"]["begun"])
         timing = {key: args[key] for key in ("count", "interval", "patience")}
-        timing["spread"] = spread(elapsed, len(args["hosts"]), int(task_vars.get("ansible_forks", 5)))
+        timing["stop"] = stop(elapsed, len(args["hosts"]), int(task_vars.get("ansible_forks", 5)), args["patience"])
         underlay = {host: args["addresses"][host] for host in args["hosts"]}
-        return {"plan": make_plan(args["run"], underlay, args["networks"], started, timing)}
-
-    def _ready(self, args: Json, task_vars: Json) -> Json:
-        probed = registered(task_vars["hostvars"], args["hosts"], PROBED, args["plan"]["run"])
-        moved = {host: result["moved"] for host, result in probed.items() if result.get("moved")}
-        return {"ready": {"at": time.time(), "moved": moved}, "plan": move(args["plan"], moved)}
+        return {"plan": make_plan(args["run"], underlay, args["networks"], started, timing), "at": time.time()}
 
     def _compose(self, args: Json, task_vars: Json) -> Json:
         hosts, plan = args["hosts"], args["plan"]

@@ -88,7 +88,7 @@ class Engine:
         """The engine as it is now, and the state of other units in the same call."""
         self.unit_states = units([UNIT, SOCKET_UNIT, *(others or [])])
         self.properties = self.unit_states.pop(UNIT, {})
-        listens = self.unit_states.pop(SOCKET_UNIT, {}).get("ActiveState") == "active"
+        listens = self.unit_states.get(SOCKET_UNIT, {}).get("ActiveState") == "active"
         # Whoever asks a socket of systemd starts the engine by it.
         sleeps = listens and self.properties.get("ActiveState") in ("inactive", "failed")
         info = None if sleeps else self.info()

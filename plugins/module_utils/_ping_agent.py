@@ -28,7 +28,7 @@ from ansible_collections.multihost.overlay.plugins.module_utils._ping_endpoint i
 )
 from ansible_collections.multihost.overlay.plugins.module_utils._ping_loop import Network, run_loop
 from ansible_collections.multihost.overlay.plugins.module_utils._ping_netns import open_channel
-from ansible_collections.multihost.overlay.plugins.module_utils._ping_plan import alone, left
+from ansible_collections.multihost.overlay.plugins.module_utils._ping_plan import waits
 from ansible_collections.multihost.overlay.plugins.module_utils._ping_threads import Threads, Watched, bring_home
 
 Json = Dict[str, Any]
@@ -50,7 +50,7 @@ def _kind_of(exc: DockerError) -> str:
 class Agent:
     """One run on one host."""
 
-    def __init__(self, client: DockerClient, plan: Json, host: str) -> None:
+    def __init__(self, client: DockerClient, plan: Json, host: str, late: float = 0.0) -> None:
         self.client = client
         self.plan = plan
         self.hosts: List[str] = plan["hosts"]
@@ -60,12 +60,11 @@ class Agent:
         self.errors: List[str] = []
         # The one container that is this host's temporary endpoint on all networks that have no other.
         self.container = ""
-        # Network -> the address that was to be had instead of the planned one.
-        self.moved: Dict[str, str] = {}
         self.threads = Threads()
         self.strays_before = len(self.threads.stray())
         self.strays_after = 0
-        self.alone = alone(plan["timing"])
+        silent, self.rest, self.last = waits(plan["timing"], late)
+        self.give_up = time.monotonic() + silent
 
     def _probe(self, number: int) -> Json:
         probe: Json = self.plan["probes"][number][self.place]
@@ -109,23 +108,19 @@ class Agent:
                 return
             except DockerError as exc:
                 # A thread astray makes the engine say that its store refuses; the next thread may do.
-                if attempt == STARTS or exc.status in (None, 404) or not self._may_try_again(name, probe, exc):
+                in_use = "in use" in exc.message
+                if attempt == STARTS or exc.status in (None, 404) or (in_use and not probe["spare"]):
                     raise
                 self._undo(name, probe)
-
-    def _may_try_again(self, name: str, probe: Json, exc: DockerError) -> bool:
-        """Whether to, with the spare address if the engine holds the first: it may never have given back one that nobody has."""
-        in_use, spare = "in use" in exc.message, probe["spare"]
-        if in_use and spare:
-            probe["address"], probe["spare"] = spare, ""
-            self.moved[name] = spare
-        return not in_use or bool(spare)
+                if in_use:
+                    # An engine may never have given back an address that nobody has. Peers see where the knocks come from.
+                    probe["address"], probe["spare"] = probe["spare"], ""
 
     def _enter(self, name: str, probe: Json) -> None:
         if self.container:
             join(self.client, name, probe)
         else:
-            self.container = start_endpoint(self.client, self.plan["run"], name, probe, int(self.alone[2]))
+            self.container = start_endpoint(self.client, self.plan["run"], name, probe, int(self.last))
         probe["id"] = self.container
 
     def _undo(self, name: str, probe: Json) -> None:
@@ -139,20 +134,17 @@ class Agent:
         probe = self._probe(number)
         pid = probe_pid(self.client, probe["id"], name, probe["address"])
         channel = open_channel(f"/proc/{pid}/ns/net", probe["address"])
-        self.networks[name] = Network(self.plan, number, self.place, channel, time.monotonic())
+        now = time.monotonic()
+        # An endpoint that took its time has patience all the same.
+        self.give_up = max(self.give_up, now + self.plan["timing"]["patience"])
+        self.networks[name] = Network(self.plan, number, self.place, channel, now, self.give_up)
 
     def measure(self) -> None:
         """Run the loop over the networks that could be opened."""
-        run_loop(list(self.networks.values()), time.monotonic() + self.alone[1], self._told)
+        run_loop(list(self.networks.values()), self.give_up + self.rest, self._told)
 
-    def _told(self) -> float | None:
-        told = state.read_json(state.directory(self.plan["run"]), state.TOGETHER)
-        if told is None:
-            return None
-        for host, addresses in told["moved"].items():
-            for name in set(addresses) & set(self.networks):
-                self.networks[name].move(self.hosts.index(host), addresses[name])
-        return left(self.plan["timing"], told["waited"])
+    def _told(self) -> bool:
+        return state.read_json(state.directory(self.plan["run"]), state.TOGETHER) is not None
 
     def _temporary(self) -> List[Tuple[str, Json]]:
         probes = [(name, self._probe(number)) for number, name in enumerate(self.plan["networks"])]
@@ -167,7 +159,7 @@ class Agent:
     def _mend_first(self) -> None:
         """Bring threads home that others have lost, before a call that such a thread would spoil."""
         probe = {"name": f"overlay-verify-{self.plan['run'][:8]}-mend", "address": ""}
-        mender = start_endpoint(self.client, self.plan["run"], BRIDGE, probe, int(self.alone[2]))
+        mender = start_endpoint(self.client, self.plan["run"], BRIDGE, probe, int(self.last))
         self._bring_home(mender)
         self.client.delete(f"/containers/{mender}", {"force": True})
 
@@ -210,7 +202,7 @@ def _work(agent: Agent, path: str) -> None:
     """Measure; whatever happens, remove what was made and leave a result."""
     try:
         agent.prepare()
-        state.write_json(path, state.READY, {"moved": agent.moved})
+        state.write_json(path, state.READY, {})
         agent.measure()
     except EndedError as exc:
         agent.errors.append(str(exc))
@@ -225,4 +217,4 @@ def _work(agent: Agent, path: str) -> None:
 
 def spawn(agent: Agent) -> None:
     """Start the agent as a process of its own and return at once."""
-    start_process(state.VERIFY, agent.plan, agent.alone[2], lambda path: _work(agent, path))
+    start_process(state.VERIFY, agent.plan, agent.last, lambda path: _work(agent, path))

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import select
+import socket
 import time
 from typing import Any, Callable, Dict, List
 
@@ -22,7 +23,7 @@ from ansible_collections.multihost.overlay.plugins.module_utils._ping_codec impo
 )
 from ansible_collections.multihost.overlay.plugins.module_utils._ping_netns import Channel
 from ansible_collections.multihost.overlay.plugins.module_utils._ping_pair import Pair
-from ansible_collections.multihost.overlay.plugins.module_utils._ping_plan import GRACE, alone
+from ansible_collections.multihost.overlay.plugins.module_utils._ping_plan import GRACE
 
 Json = Dict[str, Any]
 _BATCH = 256  # packets read in one go before timers get their turn
@@ -31,14 +32,13 @@ _BATCH = 256  # packets read in one go before timers get their turn
 class Network:
     """One network as this host sees it: its sockets and a pair for every peer that has an address."""
 
-    def __init__(self, plan: Json, number: int, place: int, channel: Channel, now: float) -> None:
+    def __init__(self, plan: Json, number: int, place: int, channel: Channel, now: float, knock_until: float) -> None:
         self.number = number
         self.place = place
         self.run = bytes.fromhex(plan["run"])
         self.channel = channel
         self.probes: List[Json] = plan["probes"][number]
-        knock_until = now + alone(plan["timing"])[0]
-        self.series = plan["timing"]["count"] * plan["timing"]["interval"] + GRACE
+        self.timing = plan["timing"]
         self.pairs = {
             peer: Pair(plan["timing"], probe["address"], now, knock_until)
             for peer, probe in enumerate(self.probes)
@@ -60,16 +60,11 @@ class Network:
             wake = min(wake, pair.wake_at())
         return wake
 
-    def move(self, peer: int, address: str) -> None:
-        """The peer has this address, not the one that was planned for it."""
-        if peer in self.pairs:
-            self.probes[peer]["address"] = self.pairs[peer].name.expected = address
-
-    def hurry(self, now: float, left: float) -> float:
-        """All endpoints are up now: wait only ``left`` seconds for first signs; return when all will be done."""
+    def hurry(self, now: float) -> float:
+        """All endpoints are up now: patience begins for those that were not heard; return when all will be done."""
         for pair in self.pairs.values():
-            pair.hurry(now, left)
-        return now + 2 * left + self.series
+            pair.hurry(now)
+        return now + 2 * self.timing["patience"] + self.timing["count"] * self.timing["interval"] + GRACE
 
     def _send(self, peer: int, pair: Pair, phase: int, seq: int) -> None:
         probe = Probe(self.number, self.place, peer, phase, seq, time.monotonic())
@@ -111,7 +106,17 @@ class Network:
                 return
             echo = decode(self.run, packet)
             if echo is not None and echo.probe.network == self.number:
+                self._follow(echo.probe, socket.inet_ntoa(packet[12:16]))
                 self._sort(echo, time.monotonic())
+
+    def _follow(self, probe: Probe, source: str) -> None:
+        """A peer that could not have the address that was planned for it knocks from its spare one."""
+        if (
+            probe.target == self.place
+            and probe.sender in self.pairs
+            and source == self.probes[probe.sender].get("spare")
+        ):
+            self.probes[probe.sender]["address"] = self.pairs[probe.sender].name.expected = source
 
     def _sort(self, echo: Echo, now: float) -> None:
         probe = echo.probe
@@ -133,26 +138,22 @@ class Network:
         return {"error": None, "kind": None, "mtu": self.channel.mtu, "peers": peers}
 
 
-def run_loop(networks: List[Network], finish: float, told: Callable[[], float | None]) -> None:
-    """Measure until all is done, or until ``finish`` on the monotonic clock.
-
-    ``told`` returns how many seconds are left for peers' first signs, and None as long as endpoints may not be up yet.
-    """
+def run_loop(networks: List[Network], finish: float, told: Callable[[], bool]) -> None:
+    """Measure until all is done, or until ``finish`` on the monotonic clock; ``told`` is whether all endpoints are known to be up."""
     readers = {network.channel.icmp: network.read_icmp for network in networks}
     readers.update({network.channel.dns: network.read_dns for network in networks})
     poll = select.poll()
     by_descriptor = {sock.fileno(): read for sock, read in readers.items()}
     for descriptor in by_descriptor:
         poll.register(descriptor, select.POLLIN)
-    left = None
+    waiting = True
     while not all(network.finished() for network in networks):
         now = time.monotonic()
         if now >= finish:
             return
-        if left is None:
-            left = told()
-            if left is not None:
-                finish = min([finish, *(network.hurry(now, left) for network in networks)])
+        if waiting and told():
+            waiting = False
+            finish = min([finish, *(network.hurry(now) for network in networks)])
         wake = min([finish, *(network.act(now) for network in networks)])
         for descriptor, _event in poll.poll(max(0.0, wake - time.monotonic()) * 1000):
             by_descriptor[descriptor]()

@@ -46,10 +46,10 @@ class NameCheck:
             self.at, self.deadline = now, now + self.patience
             self.error = "no answer from 127.0.0.11:53"
 
-    def hurry(self, now: float, left: float) -> None:
-        """Nothing was heard of the peer, and only so many seconds are left for it."""
+    def hurry(self, now: float) -> None:
+        """The peer is up: if nothing is heard of it by half time, ask for its name all the same."""
         if self.deadline == NEVER:
-            self.patience, self.at = min(self.patience, left), min(self.at, now + left / 2)
+            self.at = min(self.at, now + self.patience / 2)
 
     def step(self, now: float) -> bool:
         """Whether to send a question now."""
@@ -83,12 +83,13 @@ class Pair:
     def __init__(self, timing: Dict[str, Any], expected: str, now: float, knock_until: float) -> None:
         self.count = int(timing["count"])
         self.interval = float(timing["interval"])
+        self.patience = float(timing["patience"])
         self.stage = KNOCKING
         self.at = now
         self.backoff = KNOCK_FIRST
         self.knock_until = knock_until
         # Nothing heard of the peer by half time: the name may still be right, and tells the user where to look.
-        self.name = NameCheck(expected, float(timing["patience"]), now + (knock_until - now) / 2)
+        self.name = NameCheck(expected, self.patience, now + (knock_until - now) / 2)
         self.replied_at = self.heard_at = NEVER
         self.sent = self.full_sent = self.done_sent = 0
         self.replies: Dict[int, float] = {}
@@ -96,12 +97,12 @@ class Pair:
         self.full_replied = self.done_acked = False
         self.send_error: str | None = None
 
-    def hurry(self, now: float, left: float) -> None:
-        """All endpoints are up now: only so many seconds are left for the first sign of the peer."""
+    def hurry(self, now: float) -> None:
+        """All endpoints are up now: patience begins for the first sign of the peer."""
         if self.stage == KNOCKING:
-            self.knock_until = min(self.knock_until, now + left)
+            self.knock_until = min(self.knock_until, now + self.patience)
             self.at = min(self.at, self.knock_until)
-        self.name.hurry(now, left)
+        self.name.hurry(now)
 
     def on_reply(self, phase: int, seq: int, rtt: float, now: float) -> None:
         """An echo came back."""

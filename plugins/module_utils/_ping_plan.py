@@ -14,11 +14,9 @@ Json = Dict[str, Any]
 # An agent answers its peers this long after it should have heard from all of them.
 GRACE = 3.0
 START = 60.0  # seconds that the endpoints of a busy host may take to be up
-LEAST = 1.0  # seconds in which a peer that has been up for long shows itself
-ROUNDS = 3  # tasks that a controller with few forks does in rounds before all are told
-# A controller with few forks starts hosts in rounds; one of the second task takes about as long as one of the first.
-ROUND_MARGIN = 1.5
-MIN_ROUND = 1.0
+# With few forks hosts start in rounds: each takes so long, or so many times what the first task took (seen on idle and on busy hosts).
+ROUND = 5.0
+START_OVER_READ = 5.0
 MOST = 1024  # addresses that are looked at in a large network
 
 
@@ -124,11 +122,6 @@ def _temporary(address: str, spare: str, name: str) -> Json:
     return {"how": "temporary", "name": name, "address": address, "spare": spare}
 
 
-def spread(elapsed: float, hosts: int, forks: int) -> float:
-    """How much later than the first the last host may start: measured on the first task, at least a second a round."""
-    return round(max(elapsed * ROUND_MARGIN, MIN_ROUND * -(-hosts // max(forks, 1))), 1)
-
-
 def count_networks(probes: List[List[Json]]) -> None:
     """A host's temporary endpoints are one container: note on how many networks it is."""
     for column in zip(*probes):
@@ -153,27 +146,21 @@ def make_plan(run: Json, underlay: Dict[str, str], networks: List[str], started:
     }
 
 
-def move(plan: Json, moved: Dict[str, Dict[str, str]]) -> Json:
-    """The plan with the addresses that hosts took instead: ``moved`` has, for a host, network -> address."""
-    probes = [
-        [
-            dict(probe, address=moved.get(host, {}).get(network, probe["address"])) if "address" in probe else probe
-            for host, probe in zip(plan["hosts"], row)
-        ]
-        for network, row in zip(plan["networks"], plan["probes"])
-    ]
-    return dict(plan, probes=probes)
+def stop(elapsed: float, hosts: int, forks: int, patience: float) -> float:
+    """Seconds after the plan was made when all agents give up peers that they have not heard.
 
-
-def alone(timing: Json) -> tuple[float, float, float]:
-    """Seconds after its start: when an agent that is never told that all endpoints are up waits no longer, when it ends,
-    when it is ended.
+    0 where all hosts go through a task at the same time: then collecting tells all of them at once that all endpoints are up.
+    ``elapsed`` is what the first task took over all hosts.
     """
-    knock_until = START + timing["patience"] + ROUNDS * timing["spread"]
-    finish = knock_until + max(timing["patience"], timing["count"] * timing["interval"]) + GRACE
-    return knock_until, finish, finish + 60.0
+    rounds = -(-hosts // max(forks, 1))
+    return rounds * max(ROUND, START_OVER_READ * elapsed / rounds) + patience if rounds > 1 else 0.0
 
 
-def left(timing: Json, waited: float) -> float:
-    """Seconds for the first sign of a peer whose endpoint has been up for ``waited`` seconds."""
-    return max(LEAST, timing["patience"] - waited)
+def waits(timing: Json, late: float) -> tuple[float, float, float]:
+    """Seconds: until an agent that started ``late`` seconds after the plan gives up silent peers; from then to its end; all it may live.
+
+    Where it is to be told that all endpoints are up, the first is for the case that nobody does.
+    """
+    silent = max(timing["stop"] - late, timing["patience"]) if timing["stop"] else START + timing["patience"]
+    rest = max(timing["patience"], timing["count"] * timing["interval"]) + GRACE
+    return silent, rest, START + silent + rest + 60.0

@@ -16,6 +16,9 @@ API_PORTS = {"tls": 2376, "insecure": 2375}
 # Seconds that an agent whose work is done waits for the play to take its result, and may take beyond its last deadline.
 KEEP = 20.0
 LAST = 5.0
+# A controller with few forks starts hosts in rounds; one of the second task takes about as long as one of the first.
+ROUND_MARGIN = 1.5
+MIN_ROUND = 1.0
 # Consul: servers take calls from all members, and all members gossip. The HTTP API listens on loopback only.
 STORE_PORTS = {
     "consul": [
@@ -112,6 +115,11 @@ def bound_ports(plan: Json, place: int) -> Dict[str, List[int]]:
         proto: sorted({row["port"] for row in plan["ports"] if row["proto"] == proto and place in row["to"]})
         for proto in ("udp", "tcp")
     }
+
+
+def spread(elapsed: float, hosts: int, forks: int) -> float:
+    """How much later than the first the last host may start: measured on the first task, at least a second a round."""
+    return round(max(elapsed * ROUND_MARGIN, MIN_ROUND * -(-hosts // max(forks, 1))), 1)
 
 
 def deadlines(timing: Json, place: int, hosts: int) -> tuple[float, float]:

@@ -198,7 +198,7 @@ engine:
   sample: {"installed": true, "running": true, "containers_running": 2}
 units:
   description: >-
-    For docker.service and each of O(units), whether it is active and enabled, and whether systemd must be told of new files.
+    For docker.service, docker.socket and each of O(units), whether it is active and enabled, and whether systemd must be told of new files.
   type: dict
   returned: success
   sample: {"docker.service": {"active": "active", "enabled": "enabled", "needs_reload": false}}

@@ -39,7 +39,8 @@ options:
     description:
       - V(started) returns what the plan needs to know of this host, and removes what killed runs left behind.
       - V(probed) starts the agent with O(plan), and returns when its endpoints are up, or after 60 seconds.
-      - V(collected) tells the agent that the endpoints of all hosts are up, waits until it has ended, and returns its result.
+      - V(collected) waits until the agent has ended, and returns its result. Where all hosts are collected at the same time it tells
+        the agent that all endpoints are up.
     type: str
     choices: [started, probed, collected]
     required: true
@@ -58,16 +59,12 @@ options:
   plan:
     description: RV(multihost.overlay.verify_report#module:plan). Needed for O(state=probed).
     type: dict
-  waited:
+  late:
     description: >-
-      For O(state=collected), the seconds since the agents of all hosts were started: so much less is waited for peers that have not shown
-      themselves, as with few forks where one host is collected after another.
+      For O(state=probed), how many seconds ago the plan was made. With few forks hosts start in rounds, and all shall give up silent peers
+      at the same moment.
     type: float
     default: 0.0
-  moved:
-    description: For O(state=collected), C(moved) of RV(multihost.overlay.verify_report#module:ready).
-    type: dict
-    default: {}
   docker_socket:
     description: The engine's socket on the host.
     type: path
@@ -159,7 +156,7 @@ from ansible_collections.multihost.overlay.plugins.module_utils._docker import D
 from ansible_collections.multihost.overlay.plugins.module_utils._ping_agent import Agent, spawn
 from ansible_collections.multihost.overlay.plugins.module_utils._ping_claims import missing_network, read_network
 from ansible_collections.multihost.overlay.plugins.module_utils._ping_endpoint import remove_runs
-from ansible_collections.multihost.overlay.plugins.module_utils._ping_plan import START, alone
+from ansible_collections.multihost.overlay.plugins.module_utils._ping_plan import START, waits
 
 Json = Dict[str, Any]
 
@@ -200,10 +197,10 @@ def started(client: DockerClient, params: Json, check_mode: bool) -> Json:
 
 def probed(client: DockerClient, params: Json) -> Json:
     """Let the agent go its way once its endpoints are up; what it makes is gone when it ends, so nothing changes."""
-    spawn(Agent(client, params["plan"], params["host"]))
+    spawn(Agent(client, params["plan"], params["host"], params["late"]))
     # Peers give each other up only when all are up: this is what the controller waits for.
-    ready = state.wait_json(params["run_id"], START, [state.READY, state.RESULT]) or {}
-    return {"changed": False, "moved": ready.get("moved", {})}
+    state.wait_json(params["run_id"], START, [state.READY, state.RESULT])
+    return {"changed": False}
 
 
 def collected(client: DockerClient, params: Json) -> Json:
@@ -214,9 +211,10 @@ def collected(client: DockerClient, params: Json) -> Json:
     if plan is None:
         return dict(died, errors=["no agent of this run is on this host"])
     # Its own last deadline, and the time that the removal of its containers may take.
-    with suppress(OSError):  # it ended by itself meanwhile
-        state.write_json(state.directory(run), state.TOGETHER, {"waited": params["waited"], "moved": params["moved"]})
-    result = state.wait_json(run, alone(plan["timing"])[2] + client.timeout, [state.RESULT])
+    if not plan["timing"]["stop"]:
+        with suppress(OSError):  # it ended by itself meanwhile
+            state.write_json(state.directory(run), state.TOGETHER, {})
+    result = state.wait_json(run, waits(plan["timing"], 0.0)[2] + client.timeout, [state.RESULT])
     errors = [] if state.dismiss(run, 5.0) else ["the agent is still there"]
     if result is not None:
         errors += result["errors"]
@@ -237,8 +235,7 @@ def main() -> None:
             "networks": {"type": "list", "elements": "str", "default": []},
             "host": {"type": "str"},
             "plan": {"type": "dict"},
-            "waited": {"type": "float", "default": 0.0},
-            "moved": {"type": "dict", "default": {}},
+            "late": {"type": "float", "default": 0.0},
             "docker_socket": {"type": "path", "default": "/var/run/docker.sock"},
         },
         required_if=[("state", "started", ("networks",)), ("state", "probed", ("host", "plan"))],

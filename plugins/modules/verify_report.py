@@ -32,10 +32,9 @@ options:
     description:
       - V(begun) numbers the run, and refuses it when hosts are left out of the play.
       - V(planned) chooses a container or a free address for each host and network.
-      - V(ready) notes that the endpoints of all hosts are up, and which have another address than was planned.
       - V(composed) writes C(verify.json), prints a matrix for each network, and fails when a pair failed.
     type: str
-    choices: [begun, planned, ready, composed]
+    choices: [begun, planned, composed]
     required: true
   hosts:
     description: The inventory's names of the overlay's hosts.
@@ -54,7 +53,7 @@ options:
     description: RV(run). Needed for O(state=planned) and O(state=composed).
     type: dict
   plan:
-    description: RV(plan). Needed for O(state=ready) and O(state=composed).
+    description: RV(plan). Needed for O(state=composed).
     type: dict
   count:
     description: Packets of a pair's series.
@@ -100,14 +99,14 @@ run:
   sample: {id: 0123456789abcdef, begun: 1790000000.0}
 plan:
   description: What every host needs to know; the same for all.
-  returned: for O(state=planned) and O(state=ready)
+  returned: for O(state=planned)
   type: dict
   sample: {run: 0123456789abcdef, hosts: [node1, node2], networks: [vnet1], probes: [], timing: {}}
-ready:
-  description: When the endpoints of all hosts were up (seconds since 1970), and which addresses hosts took instead of planned ones.
-  returned: for O(state=ready)
-  type: dict
-  sample: {at: 1790000000.0, moved: {node1: {vnet1: 10.1.0.129}}}
+at:
+  description: When the plan was made, in seconds since 1970 on the controller's clock.
+  returned: for O(state=planned)
+  type: float
+  sample: 1790000000.0
 path:
   description: The report on the controller.
   returned: for O(state=composed)

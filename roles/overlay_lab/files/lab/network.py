@@ -75,7 +75,7 @@ def ensure_sysctls(lab: Lab, log: Log) -> None:
         # Within a network namespace of its own a machine has no say on neighbours.
         for name, value in ((name, value) for name, value in SYSCTLS.items() if sysctl(name).exists()):
             before = int(sysctl(name).read_text())
-            if not record["labs"]:
+            if not record["labs"] or name not in record["prior"]:
                 record["prior"][name] = before
             if before < value and log.act("set %s=%d" % (name, value)):
                 note(lab, record)

@@ -59,17 +59,6 @@ def test_what_another_run_registered_does_not_count(action):
     assert probes[1]["kind"] == "host_unreachable"
 
 
-def test_who_took_another_address_is_noted_when_all_are_up(action):
-    run = begin(action)
-    hostvars = {"a": {verify_report.STARTED: dict(STARTED, run_id=run["id"])}, "b": {}}
-    made = plan(action, run, hostvars)
-    hostvars["a"][verify_report.PROBED] = {"run_id": run["id"], "moved": {"net": "10.1.0.7"}}
-    result = action._ready({"hosts": HOSTS, "plan": made}, {"hostvars": hostvars})
-    assert result["ready"]["moved"] == {"a": {"net": "10.1.0.7"}}
-    assert result["plan"]["probes"][0][0]["address"] == "10.1.0.7"
-    assert result["plan"]["probes"][0][1] == made["probes"][0][1]
-
-
 def test_lost_hosts_have_rows_and_the_report_is_written_before_it_fails(action, tmp_path):
     run = begin(action)
     hostvars = {"a": {verify_report.STARTED: dict(STARTED, run_id=run["id"])}, "b": {}}

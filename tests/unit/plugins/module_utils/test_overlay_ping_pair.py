@@ -111,21 +111,22 @@ def test_silent_peer_is_measured_when_patience_ends():
 def test_once_all_are_up_a_silent_peer_is_given_up_soon():
     pair = Pair(TIMING, "10.0.0.2", 0.0, 1000.0)
     assert {phase for phase, _seq, _now in play(pair, 20.0, replies=False)} == {codec.KNOCK}
-    pair.hurry(20.0, 1.0)
-    assert pair.wake_at() <= 20.5
-    for step in range(400):
+    pair.hurry(20.0)
+    assert pair.knock_until == 20.0 + TIMING["patience"]
+    for step in range(1000):
         pair.name.step(20.0 + step / 20)
         pair.step(20.0 + step / 20)
         if pair.stage == CLOSED:
             break
     assert (pair.stage, pair.result()["sent"]) == (CLOSED, 4)
-    assert step < 100
+    # The name too has its patience.
+    assert step / 20 < 2 * TIMING["patience"] + 3
 
 
 def test_a_pair_that_is_under_way_is_not_hurried():
     pair = Pair(TIMING, "10.0.0.2", 0.0, 1000.0)
     play(pair, 60.0, heard_from=0.0, name_at=0.0)
-    pair.hurry(60.0, 1.0)
+    pair.hurry(60.0)
     assert (pair.stage, pair.wake_at()) == (CLOSED, float("inf"))
 
 

@@ -15,7 +15,7 @@ from ansible_collections.multihost.overlay.plugins.module_utils import _ping_rep
 
 IPAM = [{"subnet": "10.1.0.0/24", "ip_range": None, "reserved": ["10.1.0.1"]}]
 HOSTS = ["a", "b", "c"]
-TIMING = {"count": 10, "interval": 0.1, "patience": 10.0, "spread": 4.0}
+TIMING = {"count": 10, "interval": 0.1, "patience": 10.0, "stop": 0.0}
 
 
 def container(name, state="running", address="", wanted="", labels=None, networks=("net",)):
@@ -138,25 +138,26 @@ def test_every_host_has_a_place_whatever_became_of_it():
     assert [probe["kind"] for probe in make(nowhere)] == ["network_missing"] * 3
 
 
-def test_an_agent_that_nobody_collects_ends_after_all_rounds_that_there_may_be():
-    assert plan.spread(20.0, 30, 2) == 30.0
-    assert plan.spread(1.0, 30, 2) == 15.0
-    knock, finish, last = plan.alone(TIMING)
-    assert plan.START + TIMING["patience"] < knock < finish < last
-    assert plan.alone({**TIMING, "spread": 30.0})[0] > knock + 30.0
+def test_where_hosts_start_in_rounds_all_give_up_at_the_same_moment():
+    stop = plan.stop(7.5, 30, 2, 10.0)
+    assert stop == 15 * plan.ROUND + 10.0
+    assert plan.stop(90.0, 30, 2, 10.0) > stop
+    timing = {**TIMING, "stop": stop}
+    early, late = plan.waits(timing, 0.0), plan.waits(timing, 20.0)
+    assert early[0] - late[0] == 20.0
+    assert plan.waits(timing, 1000.0)[0] == TIMING["patience"]
 
 
-def test_the_plan_follows_a_host_that_took_its_spare_address():
-    made = plan.make_plan({"id": "0123456789abcdef"}, underlay(HOSTS), ["net"], started(a=view(), b=view()), TIMING)
-    first = made["probes"][0][0]
-    assert first["spare"] and first["spare"] not in {probe.get("address") for probe in made["probes"][0]}
-    moved = plan.move(made, {HOSTS[0]: {"net": first["spare"]}})["probes"][0]
-    assert moved[0]["address"] == first["spare"]
-    assert moved[1:] == made["probes"][0][1:]
+def test_where_all_are_told_at_once_nothing_is_given_up_before():
+    assert plan.stop(5.0, 30, 30, 10.0) == 0.0
+    silent, rest, last = plan.waits({**TIMING, "stop": 0.0}, 0.0)
+    assert silent == plan.START + TIMING["patience"]
+    assert last > plan.START + silent + rest
 
 
-def test_the_longer_all_have_been_up_the_less_is_waited_for_a_first_sign():
-    assert [plan.left(TIMING, waited) for waited in (0.0, 4.0, 60.0)] == [10.0, 6.0, plan.LEAST]
+def test_the_spare_address_is_nobody_else_s():
+    probes = make(started(a=view(), b=view(), c=view()))
+    assert len({probe[key] for probe in probes for key in ("address", "spare")}) == 6
 
 
 def book(replied=10, series=10, full=True, name=None, sent=10):

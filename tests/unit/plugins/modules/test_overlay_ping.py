@@ -7,7 +7,6 @@ from __future__ import annotations
 import io
 import os
 import tarfile
-import types
 from typing import Any
 
 import pytest
@@ -19,7 +18,7 @@ from ansible_collections.multihost.overlay.plugins.module_utils._docker import D
 from ansible_collections.multihost.overlay.plugins.modules import overlay_ping
 
 RUN = "0123456789abcdef"
-TIMING = {"count": 1, "interval": 0.1, "patience": 1.0, "spread": 0.0}
+TIMING = {"count": 1, "interval": 0.1, "patience": 1.0, "stop": 0.0}
 
 
 def as_client(engine: Any) -> Any:
@@ -207,22 +206,10 @@ def test_an_address_that_the_engine_never_gave_back_is_left_for_the_spare_one():
     )
     run = make_agent(engine, dict(temporary(), spare="10.1.0.77"))
     run._start("net", 0)
-    assert (run._probe(0)["address"], run.moved) == ("10.1.0.77", {"net": "10.1.0.77"})
+    assert run._probe(0)["address"] == "10.1.0.77"
     bodies = [body for _method, path, body, _query in engine.asked if path == "/containers/create"]
     endpoints = [body["NetworkingConfig"]["EndpointsConfig"]["net"]["IPAMConfig"] for body in bodies]
     assert endpoints == [{"IPv4Address": "10.1.0.9"}, {"IPv4Address": "10.1.0.77"}]
-
-
-def test_agents_are_told_of_the_addresses_that_others_took(base):
-    run = make_agent(Engine({}), temporary())
-    os.close(state.create(RUN, {}))
-    assert run._told() is None
-    heard = []
-    run.networks["net"] = types.SimpleNamespace(move=lambda peer, address: heard.append((peer, address)))
-    moved = {"a": {"net": "10.1.0.77", "none of ours": "10.2.0.1"}}
-    state.write_json(state.directory(RUN), state.TOGETHER, {"waited": 0.4, "moved": moved})
-    assert run._told() == pytest.approx(TIMING["patience"])
-    assert heard == [(0, "10.1.0.77")]
 
 
 @pytest.mark.parametrize(
