@@ -121,7 +121,8 @@ def test_a_peer_that_leaves_and_joins(walled: Cluster, tmp_path: Path) -> None:
     run_playbook("playbooks/preflight.yml", inventory=INVENTORY, extra_vars={"overlay_report_dir": str(tmp_path)})
     found = {(row["id"], row["level"]) for row in json.loads((tmp_path / "preflight.json").read_text())["findings"]}
     assert ("path_opened_later", "info") in found
-    assert {level for _id, level in found} == {"info"}
+    # Its engine has lost the store, which may keep even GET /info waiting.
+    assert {level for ident, level in found if ident not in ("engine_silent", "unreadable")} == {"info"}
     site(tmp_path)
     open_to_peers(walled, ("node2", "node1"))
     wait_until_met(walled)

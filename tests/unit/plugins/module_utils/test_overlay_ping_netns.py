@@ -10,6 +10,7 @@ import subprocess
 import threading
 import time
 from contextlib import suppress
+from typing import Any
 
 import pytest
 
@@ -113,7 +114,7 @@ def test_a_peer_is_waited_for_until_all_are_up(namespaces):
 
 def test_a_peer_at_its_spare_address_is_followed_there(namespaces):
     """What was planned for it is an address that nobody has, and it knocks from the other."""
-    planned = copy.deepcopy(PLAN)
+    planned: Any = copy.deepcopy(PLAN)
     planned["probes"][0][1].update(address="10.254.253.9", spare=ADDRESSES[1])
     first, second, _seconds = measure(namespaces, (planned, PLAN))
     assert first["replied"] == second["replied"] == 5
