@@ -85,7 +85,7 @@ e2e: system venv  ## Bad input, brownfield hosts, failures that verify must see
 .PHONY: faults
 faults: system venv  ## What takes longer: hosts and runs that die in the middle
 	@.ci/need-root faults
-	$(BIN)/python -m pytest tests/e2e tests/faults -m long
+	$(BIN)/python -m pytest tests/e2e -m long
 
 .PHONY: bench
 bench: system venv  ## Measure the budget of docs/performance.md

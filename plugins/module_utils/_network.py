@@ -27,7 +27,7 @@ NOT_COMPARED = (*LEFT_TO_DOCKER, "mtu")
 
 NO_ENCRYPTION = (
     "encrypted is refused in classic mode: Docker accepts it when the network is created, and then every container "
-    "fails to join. Run the underlay over WireGuard (overlay_encryption) instead"
+    "fails to join. Run the underlay over a WireGuard of your own instead"
 )
 
 

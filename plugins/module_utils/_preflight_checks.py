@@ -93,7 +93,7 @@ CHECKS: dict[str, Check] = {
         "error",
         "/proc/sys/kernel/osrelease",
         "network namespaces and vxlan as Docker needs them are not there",
-        "boot a newer kernel (3.18 or later), or lower kernel_minimum knowingly",
+        "boot a newer kernel (3.18 or later), or lower overlay_preflight_kernel_minimum knowingly",
         "m#18929",
     ),
     "kernel_old": Check(
@@ -245,8 +245,8 @@ CHECKS: dict[str, Check] = {
         "error",
         "the engine's version",
         "classic mode (cluster-store) was removed in Docker 23.0; there it is a fatal start error",
-        "overlay_docker_install: archive (or docker_ce on Debian 11) replaces it by Docker 20.10; newer engines only "
-        "know swarm mode",
+        "remove this engine and its data (its containers are lost), then run again: Debian 11 has Docker 20.10, elsewhere give an "
+        "archive; an engine is never downgraded in place, and newer ones only know swarm mode",
         "m#42247",
     ),
     "engine_backend_missing": Check(

@@ -82,7 +82,7 @@ def reasons_are_given(root: Path) -> list[str]:
 
 def _sources(root: Path) -> dict[str, str]:
     """Node -> text, for the walk from tests to modules: "tests", "playbook NAME", "role NAME"."""
-    nodes = {"tests": "".join(map(text, below(root, "molecule", "tests/e2e", "tests/faults")))}
+    nodes = {"tests": "".join(map(text, below(root, "molecule", "tests/e2e")))}
     nodes["tests"] += text(root / "tests" / "cluster.py")
     for path in files(root, "playbooks/*.yml"):
         nodes[f"playbook {path.stem}"] = text(path)
