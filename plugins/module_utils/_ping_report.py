@@ -119,10 +119,12 @@ def _words_no_answer(books: Books, row: Json, back: Json) -> str:
 
 def _judge(books: Books, row: Json, book: Json, heard: Json) -> None:
     """Fill in a measured row: ``book`` is the sender's, ``heard`` what the receiver wrote down of the sender."""
-    arrived = max(heard.get("series", 0), book["replied"])
+    # In another network of the same name somebody else may have the peer's address, and answer for it.
+    two = books.two_networks(row["network"], row["from"], row["to"])
+    arrived = 0 if two else max(heard.get("series", 0), book["replied"])
     row["loss"] = round(1 - min(arrived, book["sent"]) / book["sent"], 4) if book["sent"] else None
     row["address_ok"] = arrived > 0
-    row["mtu_ok"] = bool(heard.get("full") or book["full_replied"])
+    row["mtu_ok"] = not two and bool(heard.get("full") or book["full_replied"])
     row["name_ok"] = book["name"]["ok"]
     if book["rtt"]:
         row["rtt_ms"] = dict(zip(("min", "avg", "max"), book["rtt"]))

@@ -210,10 +210,10 @@ def collected(client: DockerClient, params: Json) -> Json:
     died: Json = {"changed": False, "networks": {}, "agent_died": True}
     if plan is None:
         return dict(died, errors=["no agent of this run is on this host"])
-    # Its own last deadline, and the time that the removal of its containers may take.
     if not plan["timing"]["stop"]:
         with suppress(OSError):  # it ended by itself meanwhile
             state.write_json(state.directory(run), state.TOGETHER, {})
+    # Its own last deadline, and the time that the removal of its containers may take.
     result = state.wait_json(run, waits(plan["timing"], 0.0)[2] + client.timeout, [state.RESULT])
     errors = [] if state.dismiss(run, 5.0) else ["the agent is still there"]
     if result is not None:

@@ -111,18 +111,24 @@ def test_the_operator_lets_others_in(walled: Cluster, tmp_path: Path) -> None:
     closed_to_the_stranger(walled, "node1")
 
 
+def answers(cluster: Cluster, host: str) -> bool:
+    """Whether the engine says what it is within the time that preflight gives it, with much to spare."""
+    return cluster.run(host, "timeout", "10", "docker", "info", check=False).returncode == 0
+
+
 def test_a_peer_that_leaves_and_joins(walled: Cluster, tmp_path: Path) -> None:
     """The inventory decides; its connections that are under way end too."""
     role(tmp_path, inventory=inventory(tmp_path, without("node2")))
     assert scan(walled, "node2", "node1")[0] == set()
     assert scan(walled, "node2", "node3")[0] == set()
     open_to_peers(walled, ("node3", "node1"))
+    # Its engine has lost the store: while calls to that run into their time limits even `docker info` waits.
+    wait_for("the engine answers", lambda: answers(walled, "node2"), 180)
     # It joins by site.yml, after a preflight that probes the paths before the others have let it in.
     run_playbook("playbooks/preflight.yml", inventory=INVENTORY, extra_vars={"overlay_report_dir": str(tmp_path)})
     found = {(row["id"], row["level"]) for row in json.loads((tmp_path / "preflight.json").read_text())["findings"]}
     assert ("path_opened_later", "info") in found
-    # Its engine has lost the store, which may keep even GET /info waiting.
-    assert {level for ident, level in found if ident not in ("engine_silent", "unreadable")} == {"info"}
+    assert {level for _id, level in found} == {"info"}
     site(tmp_path)
     open_to_peers(walled, ("node2", "node1"))
     wait_until_met(walled)

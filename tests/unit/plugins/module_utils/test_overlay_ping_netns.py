@@ -9,7 +9,7 @@ import os
 import subprocess
 import threading
 import time
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import pytest
@@ -51,7 +51,8 @@ def namespaces():
                 ip("netns", "del", name)
 
 
-def measure(paths, plans=(PLAN, PLAN)):
+@contextmanager
+def opened(paths, plans=(PLAN, PLAN)):
     home = os.readlink("/proc/self/ns/net")
     channels = [open_channel(path, address) for path, address in zip(paths, ADDRESSES, strict=True)]
     assert os.readlink("/proc/self/ns/net") == home
@@ -63,17 +64,28 @@ def measure(paths, plans=(PLAN, PLAN)):
     for end in ends:  # nobody serves names here
         for pair in end.pairs.values():
             pair.name.answer([pair.name.expected], None)
-    workers = [threading.Thread(target=run_loop, args=([end], now + 6, lambda: True)) for end in ends]
-    for worker in workers:
-        worker.start()
-    for worker in workers:
-        worker.join()
+    yield ends
     for channel in channels:
         channel.icmp.close()
         channel.dns.close()
-    books = [end.result(["a", "b"]) for end in ends]
-    assert {entry["mtu"] for entry in books} == {1400}
-    return books[0]["peers"]["b"], books[1]["peers"]["a"], time.monotonic() - now
+
+
+def books(ends):
+    """What each has of the other."""
+    results = [end.result(["a", "b"]) for end in ends]
+    assert {entry["mtu"] for entry in results} == {1400}
+    return results[0]["peers"]["b"], results[1]["peers"]["a"]
+
+
+def measure(paths, plans=(PLAN, PLAN)):
+    now = time.monotonic()
+    with opened(paths, plans) as ends:
+        workers = [threading.Thread(target=run_loop, args=([end], now + 6, lambda: True)) for end in ends]
+        for worker in workers:
+            worker.start()
+        for worker in workers:
+            worker.join()
+    return *books(ends), time.monotonic() - now
 
 
 def test_healthy_ends_measure_each_other_and_end_at_once(namespaces):
@@ -87,29 +99,22 @@ def test_healthy_ends_measure_each_other_and_end_at_once(namespaces):
 
 def test_a_peer_is_waited_for_until_all_are_up(namespaces):
     """One end begins when the other has waited for longer than its patience."""
-    channels = [open_channel(path, address) for path, address in zip(namespaces, ADDRESSES, strict=True)]
     now = time.monotonic()
     late = 2.0  # twice the patience
 
     def told():
         return time.monotonic() > now + late
 
-    ends = [Network(PLAN, 0, place, channel, now, now + 60) for place, channel in enumerate(channels)]
-    for end in ends:
-        for pair in end.pairs.values():
-            pair.name.answer([pair.name.expected], None)
-    workers = [threading.Thread(target=run_loop, args=([end], now + 20, told)) for end in ends]
-    workers[0].start()
-    workers[0].join(late)
-    assert workers[0].is_alive()
-    workers[1].start()
-    for worker in workers:
-        worker.join()
-    for channel in channels:
-        channel.icmp.close()
-        channel.dns.close()
-    books = [end.result(["a", "b"]) for end in ends]
-    assert [books[0]["peers"]["b"]["replied"], books[1]["peers"]["a"]["replied"]] == [5, 5]
+    with opened(namespaces) as ends:
+        workers = [threading.Thread(target=run_loop, args=([end], now + 20, told)) for end in ends]
+        workers[0].start()
+        workers[0].join(late)
+        assert workers[0].is_alive()
+        workers[1].start()
+        for worker in workers:
+            worker.join()
+    first, second = books(ends)
+    assert first["replied"] == second["replied"] == 5
 
 
 def test_a_peer_at_its_spare_address_is_followed_there(namespaces):

@@ -265,6 +265,16 @@ def test_two_networks_by_one_name_are_told():
     assert "different network" in rows_of(parts)["a", "b"]["error"]
 
 
+def test_echoes_of_another_network_of_the_same_name_prove_nothing():
+    """Each host has a container of the same address and name, which answers its own host."""
+    parts = world(("a", "b"), a_b=book(replied=10, series=0), b_a=book(replied=10, series=0))
+    parts[1]["b"]["networks"]["net"]["id"] = "n2"
+    rows = rows_of(parts)
+    assert failed(rows) == {("a", "b"): "no_answer", ("b", "a"): "no_answer"}
+    assert "different network" in rows["a", "b"]["error"]
+    assert {(row["address_ok"], row["mtu_ok"], row["loss"]) for row in rows.values()} == {(False, False, 1.0)}
+
+
 def test_threads_astray_explain_a_name():
     bad = {"ok": False, "kind": "name_failed", "addresses": [], "error": "NXDOMAIN"}
     parts = world(b_a=book(name=bad))
