@@ -140,6 +140,10 @@ class ActionModule(ActionBase):
         report = make_report(plan["networks"], rows, time.time() - args["run"]["begun"])
         path = write_report(args["report_dir"], report)
         self._show(hosts, report)
+        for host, result in collected.items():
+            # Also where all pairs are good: something may have been left behind.
+            for error in result.get("errors") or []:
+                Display().warning(f"{host}: {str(error).strip()}")
         result = {"path": path, "summary": report["summary"], "msg": f"all {len(rows)} pairs are good; see {path}"}
         if report["summary"]["failed"]:
             result.update(failed=True, msg=failure_text(report, path))

@@ -73,18 +73,27 @@ class Agent:
     def prepare(self) -> None:
         """Start the temporary endpoints, then open the sockets in all probes' namespaces."""
         names = self.plan["networks"]
-        try:
-            if self._temporary():
-                make_image(self.client, self.plan["run"])
-                if self.strays_before:
-                    self._mend_first()
-        except DockerError as exc:
-            self.errors.append(exc.message)
+        if self._temporary():
+            self._make_ready()
         for number, name in enumerate(names):
-            self._guard(name, number, self._start)
+            if name not in self.results:
+                self._guard(name, number, self._start)
         for number, name in enumerate(names):
             if name not in self.results:
                 self._guard(name, number, self._open)
+
+    def _make_ready(self) -> None:
+        """What all temporary endpoints of this host need."""
+        try:
+            make_image(self.client, self.plan["run"])
+        except DockerError as exc:
+            self.results.update({name: failure(_kind_of(exc), exc.message) for name, _probe in self._temporary()})
+            return
+        if self.strays_before:
+            try:
+                self._mend_first()
+            except DockerError as exc:
+                self.errors.append(exc.message)
 
     def _guard(self, name: str, number: int, call: Any) -> None:
         try:
@@ -168,8 +177,11 @@ class Agent:
         temporary = self._temporary()
         with Watched() as watched:
             for name, probe in temporary:
-                with suppress(DockerError):  # looked after below
+                try:
                     part(self.client, name, probe)
+                except DockerError as exc:  # looked after below; but an engine that is silent stays so
+                    if exc.status is None:
+                        raise
             watched.wake()
         if self.container:
             self._bring_home(self.container)

@@ -40,7 +40,7 @@ class Network:
         self.probes: List[Json] = plan["probes"][number]
         self.timing = plan["timing"]
         self.pairs = {
-            peer: Pair(plan["timing"], probe["address"], now, knock_until)
+            peer: Pair(plan["timing"], probe["address"], now, knock_until, probe.get("spare", ""))
             for peer, probe in enumerate(self.probes)
             if peer != place and probe["how"] != "none"
         }
@@ -70,9 +70,15 @@ class Network:
         probe = Probe(self.number, self.place, peer, phase, seq, time.monotonic())
         packet = encode(self.run, probe, self.channel.mtu if phase == FULL else SMALL)
         try:
-            self.channel.icmp.sendto(packet, (self.probes[peer]["address"], 0))
+            for address in self._addresses(peer, pair):
+                self.channel.icmp.sendto(packet, (address, 0))
         except OSError as exc:
             pair.send_error = exc.strerror
+
+    def _addresses(self, peer: int, pair: Pair) -> List[str]:
+        """Where a peer may be: who could not have the address that was planned for it has its spare one."""
+        planned, spare = self.probes[peer]["address"], self.probes[peer].get("spare")
+        return [planned, spare] if spare and spare != planned and not pair.heard_of else [planned]
 
     def _ask(self, peer: int, pair: Pair) -> None:
         try:

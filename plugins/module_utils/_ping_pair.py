@@ -30,8 +30,9 @@ Packets = List[Tuple[int, int]]
 class NameCheck:
     """Asks for the peer's name until the answer holds the peer's address, or patience ends."""
 
-    def __init__(self, expected: str, patience: float, latest: float) -> None:
+    def __init__(self, expected: str, patience: float, latest: float, spare: str = "") -> None:
         self.expected = expected
+        self.spare = spare
         self.patience = patience
         self.at = latest
         self.deadline = NEVER
@@ -67,7 +68,7 @@ class NameCheck:
         if self.finished:
             return
         self.addresses, self.error = addresses, error
-        if self.expected in addresses:
+        if self.expected in addresses or (self.spare and self.spare in addresses):
             self.ok = self.finished = True
             self.at = NEVER
 
@@ -80,7 +81,7 @@ class NameCheck:
 class Pair:
     """Knocks until the peer's agent is heard and answers, sends the series, waits for the name, says done."""
 
-    def __init__(self, timing: Dict[str, Any], expected: str, now: float, knock_until: float) -> None:
+    def __init__(self, timing: Dict[str, Any], expected: str, now: float, knock_until: float, spare: str = "") -> None:
         self.count = int(timing["count"])
         self.interval = float(timing["interval"])
         self.patience = float(timing["patience"])
@@ -89,7 +90,7 @@ class Pair:
         self.backoff = KNOCK_FIRST
         self.knock_until = knock_until
         # Nothing heard of the peer by half time: the name may still be right, and tells the user where to look.
-        self.name = NameCheck(expected, self.patience, now + (knock_until - now) / 2)
+        self.name = NameCheck(expected, self.patience, now + (knock_until - now) / 2, spare)
         self.replied_at = self.heard_at = NEVER
         self.sent = self.full_sent = self.done_sent = 0
         self.replies: Dict[int, float] = {}
@@ -125,6 +126,9 @@ class Pair:
             self.name.start(now)
             if self.stage == KNOCKING:
                 self.at = now
+            elif not self.replies:
+                # It was given up, and is there after all.
+                self.stage, self.at, self.sent, self.full_sent, self.done_sent = MEASURING, now, 0, 0, 0
 
     def _news(self) -> bool:
         """Whether an answer that just came lets the next stage begin before its time."""
@@ -133,6 +137,11 @@ class Pair:
         if self.stage == DRAINING:
             return len(self.replies) >= self.sent and self.full_replied
         return self.stage == CLOSING and self.done_acked
+
+    @property
+    def heard_of(self) -> bool:
+        """Whether the peer's agent was heard, and so its address is known."""
+        return self.heard_at != NEVER
 
     def wake_at(self) -> float:
         """When there is something to do next."""

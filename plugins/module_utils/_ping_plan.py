@@ -153,7 +153,8 @@ def stop(elapsed: float, hosts: int, forks: int, patience: float) -> float:
     ``elapsed`` is what the first task took over all hosts.
     """
     rounds = -(-hosts // max(forks, 1))
-    return rounds * max(ROUND, START_OVER_READ * elapsed / rounds) + patience if rounds > 1 else 0.0
+    longest = min(START, max(ROUND, START_OVER_READ * elapsed / rounds))
+    return rounds * longest + patience if rounds > 1 else 0.0
 
 
 def waits(timing: Json, late: float) -> tuple[float, float, float]:
@@ -161,6 +162,6 @@ def waits(timing: Json, late: float) -> tuple[float, float, float]:
 
     Where it is to be told that all endpoints are up, the first is for the case that nobody does.
     """
-    silent = max(timing["stop"] - late, timing["patience"]) if timing["stop"] else START + timing["patience"]
+    silent = max(timing["stop"] - late, timing["patience"]) if timing["stop"] else 2 * START + timing["patience"]
     rest = max(timing["patience"], timing["count"] * timing["interval"]) + GRACE
     return silent, rest, START + silent + rest + 60.0

@@ -117,14 +117,22 @@ def _words_no_answer(books: Books, row: Json, back: Json) -> str:
     return f"{words}{refused}: check udp/4789 and, for the engines, tcp and udp/7946 between them"
 
 
+def _arrived(books: Books, row: Json, book: Json, heard: Json) -> int:
+    """How many packets of the series arrived. Echoes count where the receiver's agent cannot tell; but where it heard nothing they came
+    from somebody else who has its address, as in another network of the same name.
+    """
+    if books.two_networks(row["network"], row["from"], row["to"]):
+        return 0
+    echoes = int(book["replied"]) if heard.get("any", True) else 0
+    return max(int(heard.get("series", 0)), echoes)
+
+
 def _judge(books: Books, row: Json, book: Json, heard: Json) -> None:
     """Fill in a measured row: ``book`` is the sender's, ``heard`` what the receiver wrote down of the sender."""
-    # In another network of the same name somebody else may have the peer's address, and answer for it.
-    two = books.two_networks(row["network"], row["from"], row["to"])
-    arrived = 0 if two else max(heard.get("series", 0), book["replied"])
+    arrived = _arrived(books, row, book, heard)
     row["loss"] = round(1 - min(arrived, book["sent"]) / book["sent"], 4) if book["sent"] else None
     row["address_ok"] = arrived > 0
-    row["mtu_ok"] = not two and bool(heard.get("full") or book["full_replied"])
+    row["mtu_ok"] = bool(arrived and (heard.get("full") or book["full_replied"]))
     row["name_ok"] = book["name"]["ok"]
     if book["rtt"]:
         row["rtt_ms"] = dict(zip(("min", "avg", "max"), book["rtt"]))

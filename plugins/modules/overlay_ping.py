@@ -38,7 +38,8 @@ options:
   state:
     description:
       - V(started) returns what the plan needs to know of this host, and removes what killed runs left behind.
-      - V(probed) starts the agent with O(plan), and returns when its endpoints are up, or after 60 seconds.
+      - V(probed) starts the agent with O(plan), and returns when its endpoints are up, or after 60 seconds (5 where
+        hosts start in rounds).
       - V(collected) waits until the agent has ended, and returns its result. Where all hosts are collected at the same time it tells
         the agent that all endpoints are up.
     type: str
@@ -156,7 +157,7 @@ from ansible_collections.multihost.overlay.plugins.module_utils._docker import D
 from ansible_collections.multihost.overlay.plugins.module_utils._ping_agent import Agent, spawn
 from ansible_collections.multihost.overlay.plugins.module_utils._ping_claims import missing_network, read_network
 from ansible_collections.multihost.overlay.plugins.module_utils._ping_endpoint import remove_runs
-from ansible_collections.multihost.overlay.plugins.module_utils._ping_plan import START, waits
+from ansible_collections.multihost.overlay.plugins.module_utils._ping_plan import ROUND, START, waits
 
 Json = Dict[str, Any]
 
@@ -198,8 +199,9 @@ def started(client: DockerClient, params: Json, check_mode: bool) -> Json:
 def probed(client: DockerClient, params: Json) -> Json:
     """Let the agent go its way once its endpoints are up; what it makes is gone when it ends, so nothing changes."""
     spawn(Agent(client, params["plan"], params["host"], params["late"]))
-    # Peers give each other up only when all are up: this is what the controller waits for.
-    state.wait_json(params["run_id"], START, [state.READY, state.RESULT])
+    # Where collecting tells all agents that all are up, the controller waits for that here. Else only for what a round may take.
+    bound = ROUND if params["plan"]["timing"]["stop"] else START
+    state.wait_json(params["run_id"], bound, [state.READY, state.RESULT])
     return {"changed": False}
 
 

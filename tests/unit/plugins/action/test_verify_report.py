@@ -76,6 +76,23 @@ def test_lost_hosts_have_rows_and_the_report_is_written_before_it_fails(action, 
     assert list((tmp_path / "new" / "folder").iterdir()) == [tmp_path / "new" / "folder" / "verify.json"]
 
 
+def test_what_went_wrong_beside_the_pairs_is_said(action, tmp_path, monkeypatch):
+    said = []
+    monkeypatch.setattr(verify_report.Display, "warning", lambda _self, text, **_unused: said.append(text))
+    run = begin(action)
+    hostvars = {"a": {verify_report.STARTED: dict(STARTED, run_id=run["id"])}, "b": {}}
+    hostvars["a"][verify_report.COLLECTED] = {"run_id": run["id"], "networks": {}, "errors": ["x cannot be removed"]}
+    args = {
+        "hosts": HOSTS,
+        "plan": plan(action, run, hostvars),
+        "run": run,
+        "max_loss": 0.0,
+        "report_dir": str(tmp_path),
+    }
+    action._compose(args, {"hostvars": hostvars})
+    assert "a: x cannot be removed" in said
+
+
 def test_one_host_has_no_pairs_and_that_is_no_failure(action, tmp_path):
     run = begin(action)
     planned = {"run": run["id"], "hosts": ["a"], "networks": ["net"], "probes": [[{"how": "none"}]], "timing": {}}

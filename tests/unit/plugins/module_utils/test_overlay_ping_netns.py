@@ -117,11 +117,13 @@ def test_a_peer_is_waited_for_until_all_are_up(namespaces):
     assert first["replied"] == second["replied"] == 5
 
 
-def test_a_peer_at_its_spare_address_is_followed_there(namespaces):
-    """What was planned for it is an address that nobody has, and it knocks from the other."""
+@pytest.mark.parametrize("moved", [[1], [0, 1]])
+def test_peers_at_their_spare_addresses_find_each_other(namespaces, moved):
+    """What was planned for them are addresses that nobody has."""
     planned: Any = copy.deepcopy(PLAN)
-    planned["probes"][0][1].update(address="10.254.253.9", spare=ADDRESSES[1])
-    first, second, _seconds = measure(namespaces, (planned, PLAN))
+    for place in moved:
+        planned["probes"][0][place].update(address=f"10.254.253.{9 + place}", spare=ADDRESSES[place])
+    first, second, _seconds = measure(namespaces, (planned, planned))
     assert first["replied"] == second["replied"] == 5
 
 

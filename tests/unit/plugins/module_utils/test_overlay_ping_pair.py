@@ -123,6 +123,28 @@ def test_once_all_are_up_a_silent_peer_is_given_up_soon():
     assert step / 20 < 2 * TIMING["patience"] + 3
 
 
+def test_a_peer_that_comes_after_it_was_given_up_is_measured_all_the_same():
+    pair = Pair(TIMING, "10.0.0.2", 0.0, 5.0)
+    play(pair, 60.0, replies=False)
+    assert pair.stage == CLOSED
+    pair.on_heard(codec.KNOCK, 0, 30.0)
+    for step in range(200):
+        if pair.name.step(30.0 + step / 20):
+            pair.name.answer(["10.0.0.2"], None)
+        for phase, seq in pair.step(30.0 + step / 20):
+            pair.on_reply(phase, seq, 0.001, 30.0 + step / 20)
+    pair.on_heard(codec.DONE, 1, 40.0)
+    assert pair.finished()
+    assert (pair.result()["replied"], pair.result()["sent"]) == (4, 4)
+
+
+def test_the_name_of_a_peer_may_lead_to_its_spare_address():
+    check = NameCheck("10.0.0.2", 10.0, 0.0, "10.0.0.77")
+    check.step(0.0)
+    check.answer(["10.0.0.77"], None)
+    assert check.result()["ok"]
+
+
 def test_a_pair_that_is_under_way_is_not_hurried():
     pair = Pair(TIMING, "10.0.0.2", 0.0, 1000.0)
     play(pair, 60.0, heard_from=0.0, name_at=0.0)

@@ -142,6 +142,8 @@ def test_where_hosts_start_in_rounds_all_give_up_at_the_same_moment():
     stop = plan.stop(7.5, 30, 2, 10.0)
     assert stop == 15 * plan.ROUND + 10.0
     assert plan.stop(90.0, 30, 2, 10.0) > stop
+    # One host that hung in the first task does not make all wait five times as long.
+    assert plan.stop(120.0, 6, 5, 10.0) == 2 * plan.START + 10.0
     timing = {**TIMING, "stop": stop}
     early, late = plan.waits(timing, 0.0), plan.waits(timing, 20.0)
     assert early[0] - late[0] == 20.0
@@ -151,7 +153,7 @@ def test_where_hosts_start_in_rounds_all_give_up_at_the_same_moment():
 def test_where_all_are_told_at_once_nothing_is_given_up_before():
     assert plan.stop(5.0, 30, 30, 10.0) == 0.0
     silent, rest, last = plan.waits({**TIMING, "stop": 0.0}, 0.0)
-    assert silent == plan.START + TIMING["patience"]
+    assert silent == 2 * plan.START + TIMING["patience"]
     assert last > plan.START + silent + rest
 
 
@@ -273,6 +275,13 @@ def test_echoes_of_another_network_of_the_same_name_prove_nothing():
     assert failed(rows) == {("a", "b"): "no_answer", ("b", "a"): "no_answer"}
     assert "different network" in rows["a", "b"]["error"]
     assert {(row["address_ok"], row["mtu_ok"], row["loss"]) for row in rows.values()} == {(False, False, 1.0)}
+
+
+def test_echoes_of_which_the_receiver_s_agent_knows_nothing_prove_nothing():
+    silent = {"any": False, "series": 0, "full": False}
+    parts = world(a_b=book(replied=10))
+    parts[3]["b"]["networks"]["net"]["peers"]["a"]["heard"] = silent
+    assert failed(rows_of(parts)) == {("a", "b"): "no_answer"}
 
 
 def test_threads_astray_explain_a_name():
