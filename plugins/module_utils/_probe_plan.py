@@ -81,13 +81,16 @@ def make_plan(run: str, topology: Json, ports: List[Json], started: Json, timing
     """
     hosts = [host for host in topology["groups"]["members"] if not problem_of(started.get(host))]
     place = {host: number for number, host in enumerate(hosts)}
+    addresses = topology["addresses"]
     groups = {name: [place[host] for host in members if host in place] for name, members in topology["groups"].items()}
     return {
         "run": run,
         "hosts": hosts,
-        "addresses": [topology["addresses"][host] for host in hosts],
+        "addresses": [addresses[host] for host in hosts],
         "mtus": [started[host]["mtu"] for host in hosts],
         "held": [started[host]["held"] for host in hosts],
+        # Of whom the host's own Consul has a word: for their gossip nobody has to listen.
+        "members": [[place[peer] for peer in hosts if addresses[peer] in started[host]["members"]] for host in hosts],
         "ports": [dict(row, **{"from": groups[row["from"]], "to": groups[row["to"]]}) for row in ports],
         "timing": timing,
     }
@@ -104,8 +107,9 @@ class Expected:
         # A vxlan port that is held drops a VNI it does not know; a program's port gets nothing that is not meant for it.
         self.udp = [port for port in udp if port == VXLAN_PORT or f"udp/{port}" not in held]
         self.gossip = [port for port in udp if port not in self.udp]
-        # Nobody gossips there whose own port is free.
-        self.audible = [port for port in self.gossip if f"udp/{port}" in plan["held"][source]]
+        # Nobody gossips there whose own port is free; and what Consul's list of members says needs no waiting.
+        silent = target in plan["members"][source]
+        self.audible = [port for port in self.gossip if not silent and f"udp/{port}" in plan["held"][source]]
         self.mtu: int = plan["mtus"][source]
 
 

@@ -29,7 +29,8 @@ def names(**changes: Any) -> set[str]:
 
 
 def plan(held: dict[str, list[str]] | None = None, **changes: Any) -> dict[str, Any]:
-    started = {host: {"problem": "", "mtu": 1500, "held": (held or {}).get(host, [])} for host in GROUPS["members"]}
+    seen = {"problem": "", "mtu": 1500, "members": {}}
+    started = {host: dict(seen, held=(held or {}).get(host, [])) for host in GROUPS["members"]}
     started.update(changes)
     return planner.make_plan("0123456789abcdef", topology(), planner.ports_of(topology()), started, TIMING)
 
@@ -64,6 +65,15 @@ def test_a_held_port_gets_no_datagram_but_vxlan_does() -> None:
     # The gossip of a host that runs no engine yet cannot be heard.
     made = plan({"b": ["udp/7946"]})
     assert planner.Expected(made, 1, 2).audible == []
+
+
+@pytest.mark.parametrize("alive", [True, False])
+def test_whom_the_host_s_consul_knows_nobody_listens_for(alive: bool) -> None:
+    held = ["udp/4789", "udp/7946", "udp/8301"]
+    knows = {"problem": "", "mtu": 1500, "held": held, "members": {ADDRESSES["b"]: alive}}
+    made = plan({"b": held}, a=knows)
+    assert (planner.Expected(made, 1, 2).gossip, planner.Expected(made, 1, 2).audible) == ([7946, 8301], [])
+    assert planner.Expected(made, 2, 1).audible == [7946, 8301]
 
 
 @pytest.mark.parametrize(

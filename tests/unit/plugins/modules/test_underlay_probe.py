@@ -51,6 +51,7 @@ def plan(hosts: int = 1, **timing: float) -> dict[str, Any]:
         "addresses": ["127.0.0.8", PEER][:hosts],
         "mtus": [1500] * hosts,
         "held": [[]] * hosts,
+        "members": [[]] * hosts,
         "ports": [{"proto": "udp", "port": 47946, "from": [0, 1], "to": [0, 1], "why": ""}],
         "timing": {"count": 1, "interval": 0.1, "patience": 0.2, "spread": 0.0, "gossip": 0.0, **timing},
     }
