@@ -67,18 +67,22 @@ class Network:
         return now + 2 * self.timing["patience"] + self.timing["count"] * self.timing["interval"] + GRACE
 
     def _send(self, peer: int, pair: Pair, phase: int, seq: int) -> None:
-        probe = Probe(self.number, self.place, peer, phase, seq, time.monotonic())
-        packet = encode(self.run, probe, self.channel.mtu if phase == FULL else SMALL)
+        now = time.monotonic()
+        size = self.channel.mtu if phase == FULL else SMALL
+        packet = encode(self.run, Probe(self.number, self.place, peer, phase, seq, now), size)
         try:
-            for address in self._addresses(peer, pair):
+            for address in self._addresses(peer, pair.missed(now)):
                 self.channel.icmp.sendto(packet, (address, 0))
         except OSError as exc:
             pair.send_error = exc.strerror
 
-    def _addresses(self, peer: int, pair: Pair) -> List[str]:
-        """Where a peer may be: who could not have the address that was planned for it has its spare one."""
+    def _addresses(self, peer: int, missed: bool) -> List[str]:
+        """Where a peer may be: who could not have the address that was planned for it has its spare one.
+
+        Only who is missed is looked for there: an engine stops for a second to ask all others for an address that nobody has.
+        """
         planned, spare = self.probes[peer]["address"], self.probes[peer].get("spare")
-        return [planned, spare] if spare and spare != planned and not pair.heard_of else [planned]
+        return [planned, spare] if spare and spare != planned and missed else [planned]
 
     def _ask(self, peer: int, pair: Pair) -> None:
         try:

@@ -47,10 +47,10 @@ class NameCheck:
             self.at, self.deadline = now, now + self.patience
             self.error = "no answer from 127.0.0.11:53"
 
-    def hurry(self, now: float) -> None:
-        """The peer is up: if nothing is heard of it by half time, ask for its name all the same."""
+    def hurry(self, latest: float) -> None:
+        """Begin to ask at an earlier moment at the latest."""
         if self.deadline == NEVER:
-            self.at = min(self.at, now + self.patience / 2)
+            self.at = min(self.at, latest)
 
     def step(self, now: float) -> bool:
         """Whether to send a question now."""
@@ -90,7 +90,8 @@ class Pair:
         self.backoff = KNOCK_FIRST
         self.knock_until = knock_until
         # Nothing heard of the peer by half time: the name may still be right, and tells the user where to look.
-        self.name = NameCheck(expected, self.patience, now + (knock_until - now) / 2, spare)
+        self.half_time = now + (knock_until - now) / 2
+        self.name = NameCheck(expected, self.patience, self.half_time, spare)
         self.replied_at = self.heard_at = NEVER
         self.sent = self.full_sent = self.done_sent = 0
         self.replies: Dict[int, float] = {}
@@ -103,7 +104,8 @@ class Pair:
         if self.stage == KNOCKING:
             self.knock_until = min(self.knock_until, now + self.patience)
             self.at = min(self.at, self.knock_until)
-        self.name.hurry(now)
+        self.half_time = min(self.half_time, now + self.patience / 2)
+        self.name.hurry(self.half_time)
 
     def on_reply(self, phase: int, seq: int, rtt: float, now: float) -> None:
         """An echo came back."""
@@ -138,10 +140,9 @@ class Pair:
             return len(self.replies) >= self.sent and self.full_replied
         return self.stage == CLOSING and self.done_acked
 
-    @property
-    def heard_of(self) -> bool:
-        """Whether the peer's agent was heard, and so its address is known."""
-        return self.heard_at != NEVER
+    def missed(self, now: float) -> bool:
+        """Whether half of the time is over without a sign of the peer."""
+        return self.heard_at == self.replied_at == NEVER and now >= self.half_time
 
     def wake_at(self) -> float:
         """When there is something to do next."""
