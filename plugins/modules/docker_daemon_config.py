@@ -101,6 +101,14 @@ options:
     description: Docker's socket.
     type: path
     default: /var/run/docker.sock
+  after:
+    description:
+      - Underlay addresses of the engines whose turn comes before this one's. With O(state=applied) a start or a restart waits
+        until the last of them listens on port 7946, for at most five seconds for each of them.
+      - Engines that start at the same moment may not find each other, and do not try again.
+    type: list
+    elements: str
+    default: []
   wait:
     description: How long to wait for the engine after a start or a restart, in seconds.
     type: int
@@ -247,6 +255,7 @@ ARGUMENTS: dict[str, Any] = {
     "environment_file": {"type": "path"},
     "units": {"type": "list", "elements": "str", "default": []},
     "socket": {"type": "path", "default": "/var/run/docker.sock"},
+    "after": {"type": "list", "elements": "str", "default": []},
     "wait": {"type": "int", "default": 120},
 }
 

@@ -275,7 +275,9 @@ ROWS: tuple[Row, ...] = (
     Row(
         "some pairs are dead, a peer cannot be resolved",
         "gossip and forwarding entries disagree",
-        doc("journal_peer_unresolved") + verify("names the pair and the direction"),
+        role("overlay_docker", "starts engines in turn, so that each finds the others")
+        + doc("journal_peer_unresolved")
+        + verify("names the pair and the direction"),
         "m#31588, m#35807",
     ),
     Row(

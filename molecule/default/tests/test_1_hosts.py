@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import Any
 
 import pytest
@@ -37,6 +38,13 @@ def test_the_engine_has_joined_with_its_own_address(host: Any) -> None:
     assert info["ClusterStore"] == "consul://127.0.0.1:8500"
     advertised = info["ClusterAdvertise"].split(":")[0]
     assert advertised in host.interface("host0").addresses
+
+
+def test_the_engine_has_found_all_others(host: Any) -> None:
+    """Engines that start at the same moment may not, and the overlay then only works by what the peers unit fills in."""
+    said = host.check_output("journalctl -u docker.service -o cat --no-pager")
+    found = set(re.findall(r"EventMemberJoin: (\S+)", said))
+    assert found == set(host.ansible.get_variables()["groups"]["overlay_hosts"])
 
 
 def test_no_api_is_open_to_the_network(host: Any) -> None:

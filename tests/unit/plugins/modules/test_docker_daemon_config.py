@@ -159,6 +159,32 @@ def test_an_engine_without_containers_is_restarted(call: Callable[..., dict[str,
     assert not call("applied")["changed"]
 
 
+def test_an_engine_is_not_started_before_the_one_whose_turn_comes_first(
+    call: Callable[..., dict[str, Any]], engine: PlayedEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    call("staged")
+    asked: list[tuple[str, int]] = []
+
+    def gossips(address: str) -> bool:
+        asked.append((address, len(engine.orders)))
+        return len(asked) > 3
+
+    monkeypatch.setattr(host, "gossips", gossips)
+    assert call("applied", after=["10.88.0.11", "10.88.0.12"])["restarted"]
+    assert asked[:4] == [("10.88.0.12", 0)] * 4
+    assert asked[4] == (WANTED["cluster-advertise"].split(":")[0], 1)
+
+
+def test_an_engine_that_never_comes_holds_up_nobody_for_long(
+    call: Callable[..., dict[str, Any]], engine: PlayedEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    call("staged")
+    clock = iter(range(1000, 2000))
+    monkeypatch.setattr(host, "now", lambda: float(next(clock)))
+    monkeypatch.setattr(host, "gossips", lambda address: bool(engine.orders) and address != "10.88.0.12")
+    assert call("applied", after=["10.88.0.12"], wait=60)["restarted"]
+
+
 def test_containers_survive_because_live_restore_comes_first(
     call: Callable[..., dict[str, Any]], engine: PlayedEngine
 ) -> None:
