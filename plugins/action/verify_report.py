@@ -140,14 +140,17 @@ class ActionModule(ActionBase):
         report = make_report(plan["networks"], rows, time.time() - args["run"]["begun"])
         path = write_report(args["report_dir"], report)
         self._show(hosts, report)
-        for host, result in collected.items():
-            # Also where all pairs are good: something may have been left behind.
-            for error in result.get("errors") or []:
-                Display().warning(f"{host}: {str(error).strip()}")
+        self._warn(collected)
         result = {"path": path, "summary": report["summary"], "msg": f"all {len(rows)} pairs are good; see {path}"}
         if report["summary"]["failed"]:
             result.update(failed=True, msg=failure_text(report, path))
         return result
+
+    def _warn(self, collected: Json) -> None:
+        """Also where all pairs are good something may have been left behind. Of an agent that died the rows tell."""
+        for host, result in collected.items():
+            for error in [] if result.get("agent_died") else result.get("errors") or []:
+                Display().warning(f"{host}: {str(error).strip()}")
 
     def _show(self, hosts: list[str], report: Json) -> None:
         display = Display()

@@ -37,7 +37,7 @@ from ansible_collections.multihost.overlay.plugins.module_utils._systemd import 
 
 STATE_KEY = "docker_pending"
 PREVIOUS = STATE_DIR + "/backup/daemon.json.previous"
-TURN = 5.0  # seconds for each engine before; one without containers takes about one
+TURN = 5.0  # seconds for one engine to start; without containers it takes about one
 
 
 @dataclass
@@ -246,7 +246,7 @@ def _act(request: Request, engine: host.Engine, view: View, decision: pending.De
     if decision.reload and not _reload(engine, view) and decision.restart and request.restart == "safe":
         # live-restore did not come on: a restart would kill the containers after all.
         return pending.Decision(reload=True, pending=True)
-    if decision.restart or decision.start:
+    if decision.start:
         _await_turn(request.after)
     begun = host.now()
     if decision.restart or decision.start:
@@ -261,14 +261,15 @@ def _act(request: Request, engine: host.Engine, view: View, decision: pending.De
 
 
 def _await_turn(earlier: list[str]) -> None:
-    """Wait until the engine before this one gossips. One that never does holds up nobody for long.
+    """Wait until the engines before this one gossip, for a while each: one that does not start holds up the others once.
 
     An engine joins the first peer that answers at its start, and asks no other later. Those that start at the same moment may find
     nobody, or only one another, and for good (seen here; moby's issue 35807 reads like it).
     """
-    deadline = host.now() + TURN * len(earlier)
-    while earlier and not host.gossips(earlier[-1]) and host.now() < deadline:
-        time.sleep(0.05)
+    for address in earlier:
+        deadline = host.now() + TURN
+        while not host.gossips(address) and host.now() < deadline:
+            time.sleep(0.05)
 
 
 def _order(engine: host.Engine, verb: str) -> None:

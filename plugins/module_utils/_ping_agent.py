@@ -62,7 +62,7 @@ class Agent:
         self.container = ""
         self.threads = Threads()
         self.strays_before = len(self.threads.stray())
-        self.strays_after = 0
+        self.strays_after: int | None = None  # not counted
         silent, self.rest, self.last = waits(plan["timing"], late)
         self.give_up = time.monotonic() + silent
 
@@ -122,7 +122,8 @@ class Agent:
                     raise
                 self._undo(name, probe)
                 if in_use:
-                    # An engine may never have given back an address that nobody has. Peers see where the knocks come from.
+                    # An engine may never have given back an address that nobody has. Peers see where the knocks come from,
+                    # and knock there themselves when they miss this host.
                     probe["address"], probe["spare"] = probe["spare"], ""
 
     def _enter(self, name: str, probe: Json) -> None:
@@ -176,18 +177,23 @@ class Agent:
         """Take the temporary endpoint off its networks, and mend what that does to old engines."""
         temporary = self._temporary()
         with Watched() as watched:
-            for name, probe in temporary:
-                try:
-                    part(self.client, name, probe)
-                except DockerError as exc:  # looked after below; but an engine that is silent stays so
-                    if exc.status is None:
-                        raise
-            watched.wake()
+            try:
+                self._part(temporary)
+            finally:
+                watched.wake()
         if self.container:
             self._bring_home(self.container)
             self.client.delete(f"/containers/{self.container}", {"force": True})
         for name, probe in temporary:
             forget(self.client, name, probe)
+
+    def _part(self, temporary: List[Tuple[str, Json]]) -> None:
+        for name, probe in temporary:
+            try:
+                part(self.client, name, probe)
+            except DockerError as exc:  # looked after later; but an engine that is silent stays so
+                if exc.status is None:
+                    raise
 
     def clean(self) -> None:
         """Let go of the containers' namespaces, and remove what this run made on this host."""

@@ -63,6 +63,11 @@ class NameCheck:
         self.at = min(now + ASK_EVERY, self.deadline)
         return True
 
+    def renew(self, now: float) -> None:
+        """Ask again from now on, if the answer was not the right one."""
+        if not self.ok:
+            self.finished, self.at, self.deadline = False, now, now + self.patience
+
     def answer(self, addresses: List[str], error: str | None) -> None:
         """Take an answer, or the reason why there was none."""
         if self.finished:
@@ -126,11 +131,17 @@ class Pair:
             self.heard_at = now
             self.backoff = KNOCK_FIRST
             self.name.start(now)
-            if self.stage == KNOCKING:
-                self.at = now
-            elif not self.replies:
-                # It was given up, and is there after all.
-                self.stage, self.at, self.sent, self.full_sent, self.done_sent = MEASURING, now, 0, 0, 0
+            if self.stage != KNOCKING:
+                self._begin_anew(now)
+            self.at = now
+
+    def _begin_anew(self, now: float) -> None:
+        """It was given up, and is there after all. What was answered until now may have been its kernel, or another's."""
+        self.stage = MEASURING
+        self.sent = self.full_sent = self.done_sent = 0
+        self.replies = {}
+        self.full_replied = self.done_acked = False
+        self.name.renew(now)
 
     def _news(self) -> bool:
         """Whether an answer that just came lets the next stage begin before its time."""
@@ -141,8 +152,8 @@ class Pair:
         return self.stage == CLOSING and self.done_acked
 
     def missed(self, now: float) -> bool:
-        """Whether half of the time is over without a sign of the peer."""
-        return self.heard_at == self.replied_at == NEVER and now >= self.half_time
+        """Whether half of the time is over without a sign of the peer's agent; others may answer at its address."""
+        return self.heard_at == NEVER and now >= self.half_time
 
     def wake_at(self) -> float:
         """When there is something to do next."""

@@ -110,8 +110,10 @@ def _words_no_answer(books: Books, row: Json, back: Json) -> str:
     words = f"no packet from {source} arrived at {target}"
     if books.two_networks(network, source, target):
         return f"{words}: each has a different network called {network} (two stores, or one made by hand)"
-    heard = books.book(network, source, target).get("heard", {}).get("any")
-    if heard:
+    book = books.book(network, source, target)
+    if book.get("replied"):
+        return f"{words}, but somebody answered: another container has the address of {target}'s, or {target}'s agent was late"
+    if book.get("heard", {}).get("any"):
         return f"{words}, though {target}'s arrive at {source}: a rule drops udp/4789 from {source} to {target}"
     refused = f"; sending failed: {back['send_error']}" if back.get("send_error") else ""
     return f"{words}{refused}: check udp/4789 and, for the engines, tcp and udp/7946 between them"

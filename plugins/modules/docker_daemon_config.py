@@ -103,9 +103,10 @@ options:
     default: /var/run/docker.sock
   after:
     description:
-      - Underlay addresses of the engines whose turn comes before this one's. With O(state=applied) a start or a restart waits
-        until the last of them listens on port 7946, for at most five seconds for each of them.
-      - Engines that start at the same moment may not find each other, and do not try again.
+      - Underlay addresses of the engines that are started before this one. With O(state=applied) a start waits until each of them
+        listens on port 7946, at most five seconds for each.
+      - Engines that start at the same moment may not find each other, and do not try again. A restart does not wait, since the engines
+        of before listen until they stop; restart one after another.
     type: list
     elements: str
     default: []

@@ -134,7 +134,8 @@ errors:
   elements: str
   sample: []
 strays:
-  description: Threads of dockerd that were lost in namespaces that are gone, before the run and after it.
+  description: Threads of dockerd that were lost in namespaces that are gone, before the run and after it; null where they
+      could not be counted.
   returned: for O(state=collected), when the agent left a result
   type: dict
   sample: {before: 0, after: 0}

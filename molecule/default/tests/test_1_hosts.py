@@ -42,7 +42,8 @@ def test_the_engine_has_joined_with_its_own_address(host: Any) -> None:
 
 def test_the_engine_has_found_all_others(host: Any) -> None:
     """Engines that start at the same moment may not, and the overlay then only works by what the peers unit fills in."""
-    said = host.check_output("journalctl -u docker.service -o cat --no-pager")
+    invocation = host.check_output("systemctl show -p InvocationID --value docker.service")
+    said = host.check_output("journalctl _SYSTEMD_INVOCATION_ID=%s -o cat --no-pager", invocation)
     found = set(re.findall(r"EventMemberJoin: (\S+)", said))
     assert found == set(host.ansible.get_variables()["groups"]["overlay_hosts"])
 

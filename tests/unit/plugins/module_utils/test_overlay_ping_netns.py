@@ -127,6 +127,19 @@ def test_peers_at_their_spare_addresses_find_each_other(namespaces, moved):
     assert first["replied"] == second["replied"] == 5
 
 
+def test_whoever_answers_at_the_address_that_was_planned_is_not_the_peer(namespaces):
+    """Another run's endpoint has it: its kernel answers, and the peer is at its spare one."""
+    planned: Any = copy.deepcopy(PLAN)
+    for place in (0, 1):
+        # The other end of the wire holds what is planned for this one, as a third container would.
+        taken = f"10.254.253.{9 + place}"
+        ip("-n", NAMES[1 - place], "addr", "add", f"{taken}/24", "dev", "v0")
+        planned["probes"][0][place].update(address=taken, spare=ADDRESSES[place])
+    first, second, _seconds = measure(namespaces, (planned, planned))
+    for book in (first, second):
+        assert (book["replied"], book["heard"]["series"]) == (5, 5)
+
+
 def test_one_dropped_direction_is_seen_as_one(namespaces):
     # What comes from a is dropped when it arrives at b; nothing else.
     ip("netns", "exec", NAMES[1], "iptables", "-t", "raw", "-I", "PREROUTING", "-s", ADDRESSES[0], "-j", "DROP")

@@ -123,19 +123,27 @@ def test_once_all_are_up_a_silent_peer_is_given_up_soon():
     assert step / 20 < 2 * TIMING["patience"] + 3
 
 
-def test_a_peer_that_comes_after_it_was_given_up_is_measured_all_the_same():
+@pytest.mark.parametrize("kernel_answers", [False, True])
+def test_a_peer_that_comes_after_it_was_given_up_is_measured_from_the_beginning(kernel_answers):
+    """Also where the container runs all the time, and its kernel answers before the agent is there."""
     pair = Pair(TIMING, "10.0.0.2", 0.0, 5.0)
-    play(pair, 60.0, replies=False)
-    assert pair.stage == CLOSED
-    pair.on_heard(codec.KNOCK, 0, 30.0)
+    play(pair, 60.0, replies=kernel_answers)
+    assert (pair.stage, pair.name.ok) == (CLOSED, False)
+    pair.on_heard(codec.KNOCK, 0, 60.0)
+    sent = []
     for step in range(200):
-        if pair.name.step(30.0 + step / 20):
+        now = 60.0 + step / 20
+        if pair.name.step(now):
             pair.name.answer(["10.0.0.2"], None)
-        for phase, seq in pair.step(30.0 + step / 20):
-            pair.on_reply(phase, seq, 0.001, 30.0 + step / 20)
-    pair.on_heard(codec.DONE, 1, 40.0)
+        for phase, seq in pair.step(now):
+            sent.append((phase, seq))
+            pair.on_reply(phase, seq, 0.001, now)
+    pair.on_heard(codec.DONE, 1, 80.0)
     assert pair.finished()
-    assert (pair.result()["replied"], pair.result()["sent"]) == (4, 4)
+    assert [seq for phase, seq in sent if phase == codec.SERIES] == [0, 1, 2, 3]
+    assert {phase for phase, _seq in sent} == {codec.SERIES, codec.FULL, codec.DONE}
+    result = pair.result()
+    assert (result["replied"], result["sent"], result["full_replied"], result["name"]["ok"]) == (4, 4, True, True)
 
 
 def test_the_name_of_a_peer_may_lead_to_its_spare_address():

@@ -281,7 +281,9 @@ def test_echoes_of_which_the_receiver_s_agent_knows_nothing_prove_nothing():
     silent = {"any": False, "series": 0, "full": False}
     parts = world(a_b=book(replied=10))
     parts[3]["b"]["networks"]["net"]["peers"]["a"]["heard"] = silent
-    assert failed(rows_of(parts)) == {("a", "b"): "no_answer"}
+    rows = rows_of(parts)
+    assert failed(rows) == {("a", "b"): "no_answer"}
+    assert "another container has the address" in rows["a", "b"]["error"]
 
 
 def test_threads_astray_explain_a_name():
