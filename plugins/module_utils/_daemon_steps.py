@@ -37,7 +37,6 @@ from ansible_collections.multihost.overlay.plugins.module_utils._systemd import 
 
 STATE_KEY = "docker_pending"
 PREVIOUS = STATE_DIR + "/backup/daemon.json.previous"
-TURN = 5.0  # seconds for one engine to start; without containers it takes about one
 
 
 @dataclass
@@ -54,7 +53,6 @@ class Request:
     reasons: list[str]
     environment_file: str | None
     units: list[str]
-    after: list[str]
     wait: float
     check_mode: bool
 
@@ -246,8 +244,6 @@ def _act(request: Request, engine: host.Engine, view: View, decision: pending.De
     if decision.reload and not _reload(engine, view) and decision.restart and request.restart == "safe":
         # live-restore did not come on: a restart would kill the containers after all.
         return pending.Decision(reload=True, pending=True)
-    if decision.start:
-        _await_turn(request.after)
     begun = host.now()
     if decision.restart or decision.start:
         _order(engine, "restart" if decision.restart else "start")
@@ -258,18 +254,6 @@ def _act(request: Request, engine: host.Engine, view: View, decision: pending.De
         if view.manifest.state.pop(STATE_KEY, None):
             view.manifest.save()
     return decision
-
-
-def _await_turn(earlier: list[str]) -> None:
-    """Wait until the engines before this one gossip, for a while each: one that does not start holds up the others once.
-
-    An engine joins the first peer that answers at its start, and asks no other later. Those that start at the same moment may find
-    nobody, or only one another, and for good (seen here; moby's issue 35807 reads like it).
-    """
-    for address in earlier:
-        deadline = host.now() + TURN
-        while not host.gossips(address) and host.now() < deadline:
-            time.sleep(0.05)
 
 
 def _order(engine: host.Engine, verb: str) -> None:

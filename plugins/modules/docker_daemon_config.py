@@ -101,15 +101,6 @@ options:
     description: Docker's socket.
     type: path
     default: /var/run/docker.sock
-  after:
-    description:
-      - Underlay addresses of the engines that are started before this one. With O(state=applied) a start waits until each of them
-        listens on port 7946, at most five seconds for each.
-      - Engines that start at the same moment may not find each other, and do not try again. A restart does not wait, since the engines
-        of before listen until they stop; restart one after another.
-    type: list
-    elements: str
-    default: []
   wait:
     description: How long to wait for the engine after a start or a restart, in seconds.
     type: int
@@ -256,7 +247,6 @@ ARGUMENTS: dict[str, Any] = {
     "environment_file": {"type": "path"},
     "units": {"type": "list", "elements": "str", "default": []},
     "socket": {"type": "path", "default": "/var/run/docker.sock"},
-    "after": {"type": "list", "elements": "str", "default": []},
     "wait": {"type": "int", "default": 120},
 }
 

@@ -159,41 +159,6 @@ def test_an_engine_without_containers_is_restarted(call: Callable[..., dict[str,
     assert not call("applied")["changed"]
 
 
-def test_an_engine_is_not_started_before_those_whose_turn_comes_first(
-    call: Callable[..., dict[str, Any]], engine: PlayedEngine, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    engine.running = False
-    call("staged")
-    asked: list[tuple[str, int]] = []
-
-    def gossips(address: str) -> bool:
-        asked.append((address, len(engine.orders)))
-        return len(asked) > 3
-
-    monkeypatch.setattr(host, "gossips", gossips)
-    assert call("applied", after=["10.88.0.11", "10.88.0.12"])["started"]
-    assert asked[:5] == [("10.88.0.11", 0)] * 4 + [("10.88.0.12", 0)]
-    assert asked[5][1] == 1
-
-
-def test_an_engine_that_never_starts_holds_up_the_others_once(
-    call: Callable[..., dict[str, Any]], engine: PlayedEngine, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    engine.running = False
-    call("staged")
-    clock, waited = iter(range(1000, 2000)), []
-
-    def gossips(address: str) -> bool:
-        if address == "10.88.0.12":
-            waited.append(address)
-        return bool(engine.orders) or address != "10.88.0.12"
-
-    monkeypatch.setattr(host, "now", lambda: float(next(clock)))
-    monkeypatch.setattr(host, "gossips", gossips)
-    assert call("applied", after=["10.88.0.11", "10.88.0.12", "10.88.0.13"], wait=60)["started"]
-    assert 1 < len(waited) <= steps.TURN + 1
-
-
 def test_containers_survive_because_live_restore_comes_first(
     call: Callable[..., dict[str, Any]], engine: PlayedEngine
 ) -> None:
