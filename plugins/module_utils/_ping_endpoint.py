@@ -95,7 +95,12 @@ def part(client: DockerClient, network: str, probe: Json) -> None:
 
 def forget(client: DockerClient, network: str, probe: Json) -> None:
     """Remove what a store that refused a call may have kept of an endpoint whose container is gone."""
-    entries = (client.get(f"/networks/{network}").get("Containers") or {}).values()
+    try:
+        entries = (client.get(f"/networks/{network}").get("Containers") or {}).values()
+    except DockerError as exc:
+        if exc.status == 404:  # nothing is left on a network that is not there
+            return
+        raise
     if any(entry.get("Name") == probe["name"] for entry in entries):
         part(client, network, probe)
 

@@ -229,6 +229,19 @@ def test_failed_start_is_a_result_with_a_kind(error, kind):
     assert [path for _method, path, *_rest in engine.asked].count("/containers/create") == 1
 
 
+def test_of_a_network_that_is_not_there_nothing_is_left_to_clean():
+    missing = DockerError("network net not found", 404)
+    engine = Engine(
+        {("POST", "/images/create"): "", ("POST", "/containers/create"): missing, ("GET", "/networks/net"): missing}
+    )
+    run = make_agent(engine, temporary())
+    run.strays_before = 0
+    run.prepare()
+    run.clean()
+    assert run.result()["networks"]["net"]["kind"] == "network_missing"
+    assert not [error for error in run.errors if "not found" in error]
+
+
 def test_all_networks_of_a_host_have_one_temporary_container_which_leaves_before_it_goes(monkeypatch):
     engine = Engine(
         {
