@@ -169,6 +169,11 @@ def wait_until_joined(cluster: Cluster, host: str) -> None:
     wait_for(f"{host}'s engine gossips", partial(_gossips, cluster, host), 120)
 
 
+def wait_until_alone(cluster: Cluster, host: str) -> None:
+    """Consul on a host takes all others for dead."""
+    wait_for(f"{host}'s Consul is alone", lambda: _alive(cluster, host) == 1, 120)
+
+
 def wait_until_met(cluster: Cluster) -> None:
     """Consul takes a member that was cut off for dead, and knocks at its door every now and then."""
     wait_for("every Consul sees all members alive", lambda: all(_alive(cluster, host) == 3 for host in MEMBERS), 180)
