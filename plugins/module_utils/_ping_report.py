@@ -112,7 +112,8 @@ def _words_no_answer(books: Books, row: Json, back: Json) -> str:
         return f"{words}: each has a different network called {network} (two stores, or one made by hand)"
     book = books.book(network, source, target)
     if book.get("replied"):
-        return f"{words}, but somebody answered: another container has the address of {target}'s, or {target}'s agent was late"
+        other = f"another container has the address of {target}'s, or {target}'s agent was late"
+        return f"{words}, but somebody answered: {other}; run again, then see docker network inspect {network} on all hosts"
     if book.get("heard", {}).get("any"):
         return f"{words}, though {target}'s arrive at {source}: a rule drops udp/4789 from {source} to {target}"
     refused = f"; sending failed: {back['send_error']}" if back.get("send_error") else ""
