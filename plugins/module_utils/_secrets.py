@@ -1,0 +1,114 @@
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The cluster's secrets: two random values that lie on the store's hosts, and what follows from them. No I/O.
+
+Tokens are derived and not stored, one for each host and purpose: so a host that is added needs no new secret, and one
+that is lost gives away its own tokens only.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+import hmac
+import re
+import secrets
+import uuid
+from typing import Any, Dict, List, Mapping
+
+Json = Dict[str, Any]
+
+SCHEMA_VERSION = 1
+PATH = "/etc/multihost-overlay/secrets.json"
+GOSSIP_BYTES = 32  # Consul's own `keygen` makes so many since 1.8; 16 and 24 are valid too
+SEED = re.compile(r"[0-9a-f]{64}")
+
+
+class SecretsError(Exception):
+    """The secrets cannot be used; the message names the host and the cure."""
+
+
+def new() -> Json:
+    """Secrets for a cluster that has none."""
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "gossip_key": base64.b64encode(secrets.token_bytes(GOSSIP_BYTES)).decode(),
+        "seed": secrets.token_hex(32),
+        # Counted up by a rotation, which makes other tokens of the same seed.
+        "generations": {"engine": 1, "agent": 1, "management": 1},
+    }
+
+
+def problems(found: Any) -> List[str]:
+    """What is wrong with secrets that were read or given."""
+    if not isinstance(found, dict) or found.get("schema_version") != SCHEMA_VERSION:
+        return [f"schema_version is not {SCHEMA_VERSION}"]
+    wrong = []
+    try:
+        if len(base64.b64decode(str(found.get("gossip_key")), validate=True)) not in (16, 24, 32):
+            wrong.append("gossip_key has not 16, 24 or 32 bytes")
+    except binascii.Error:
+        wrong.append("gossip_key is not base64")
+    if not SEED.fullmatch(str(found.get("seed"))):
+        wrong.append("seed is not 64 hexadecimal digits")
+    generations = found.get("generations")
+    if not isinstance(generations, dict) or not all(isinstance(value, int) for value in generations.values()):
+        wrong.append("generations is not a mapping to numbers")
+    return wrong
+
+
+def choose(read: Mapping[str, Any], given: Mapping[str, str], unread: List[str]) -> Json:
+    """The cluster's secrets from what its store's hosts have; new ones only where it is certain that there are none.
+
+    ``read`` has, for each host that was read, its secrets or None; ``unread`` are the store's other hosts.
+    """
+    held = {host: found for host, found in read.items() if found is not None}
+    for host, found in held.items():
+        wrong = problems(found)
+        if wrong:
+            raise SecretsError(
+                f"{host}: {PATH} cannot be used: {'; '.join(wrong)}. Put back the file of another store's host"
+            )
+    _same(held)
+    if not held and unread:
+        raise SecretsError(
+            f"none of {', '.join(sorted(read)) or 'the hosts of this run'} has {PATH}, and {', '.join(unread)} could not be asked. "
+            "New secrets would lock out a cluster that has some: run again with all hosts of the store"
+        )
+    chosen = dict(next(iter(held.values()), None) or new())
+    for key, value in given.items():
+        if value and held and chosen[key] != value:
+            raise SecretsError(
+                f"the {key} that was given is not the one in {PATH}: playbooks/rotate_keys.yml changes it"
+            )
+        chosen[key] = value or chosen[key]
+    wrong = problems(chosen)
+    if wrong:
+        raise SecretsError(f"what was given cannot be used: {'; '.join(wrong)}")
+    return chosen
+
+
+def _same(held: Mapping[str, Json]) -> None:
+    hosts = sorted(held)
+    for host in hosts[1:]:
+        if held[host] != held[hosts[0]]:
+            raise SecretsError(
+                f"{hosts[0]} and {host} have different secrets in {PATH}: they belonged to two clusters, or a rotation was "
+                "interrupted. Copy the file of the host whose Consul serves to the other, or run playbooks/rotate_keys.yml"
+            )
+
+
+def token(found: Json, purpose: str, host: str = "") -> str:
+    """A token: the first 16 bytes of an HMAC-SHA256 (RFC 2104) of purpose, generation and host, as a UUID."""
+    message = f"{purpose}:{found['generations'][purpose]}:{host}".encode()
+    digest = hmac.new(bytes.fromhex(found["seed"]), message, hashlib.sha256).digest()
+    return str(uuid.UUID(bytes=digest[:16], version=4))
+
+
+def tokens(found: Json, hosts: List[str]) -> Json:
+    """All of them: one for who manages Consul, two for each host."""
+    return {
+        "management": token(found, "management"),
+        "hosts": {host: {purpose: token(found, purpose, host) for purpose in ("agent", "engine")} for host in hosts},
+    }

@@ -1,0 +1,207 @@
+#!/usr/bin/python
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Gives each host of an overlay its policy and tokens in Consul's ACL, in one call."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: consul_acl
+short_description: Give each host of an overlay its policy and tokens in Consul's ACL
+version_added: "0.1.0"
+author: multihost.overlay contributors (@multihost)
+description:
+  - Makes, for each host, a token for its Consul and a policy with a token for its engine, in a single remote execution where a task
+    for each would cost three for each host.
+  - An engine may read and write Docker's keys and hold sessions on its own node, nothing else.
+  - Tokens of the same hosts that were made from other secrets are taken away; those of other hosts, and whatever was not made by this
+    module, are left alone.
+extends_documentation_fragment:
+  - multihost.overlay.attributes
+attributes:
+  check_mode:
+    support: full
+  diff_mode:
+    support: full
+    details: Names what is made and taken away; never a token.
+  idempotent:
+    support: full
+options:
+  url:
+    description: The API of a Consul server or agent on this host.
+    type: str
+    default: http://127.0.0.1:8500
+  token:
+    description: A token that may manage the ACL.
+    type: str
+    required: true
+  hosts:
+    description: The hosts.
+    type: list
+    elements: dict
+    required: true
+    suboptions:
+      name:
+        description: The node's name in Consul.
+        type: str
+        required: true
+      agent:
+        description: The token of its Consul, a UUID.
+        type: str
+        required: true
+      engine:
+        description: The token of its engine, a UUID.
+        type: str
+        required: true
+  prefix:
+    description: Where Docker's keys lie.
+    type: str
+    default: docker/
+  datacenter:
+    description: Consul's name for the data center.
+    type: str
+    default: dc1
+  wait:
+    description: Seconds to wait for a Consul that has no leader, or does not know the token, yet.
+    type: int
+    default: 60
+"""
+
+EXAMPLES = r"""
+- name: Give each host its tokens
+  multihost.overlay.consul_acl:
+    token: "{{ management_token }}"
+    hosts:
+      - name: node1
+        agent: "{{ agent_token }}"
+        engine: "{{ engine_token }}"
+  # The store is one for all.
+  run_once: true
+  no_log: true
+"""
+
+RETURN = r"""
+made:
+  description: What was made, changed or taken away, in words.
+  type: list
+  elements: str
+  returned: success
+  sample: ["policy multihost-overlay-engine-node1-6c9e2c61", "token multihost.overlay: engine of node1"]
+"""
+
+import json
+import platform
+import time
+from typing import Any
+from urllib.error import HTTPError, URLError
+
+from ansible.module_utils.basic import AnsibleModule
+from ansible.module_utils.urls import open_url
+
+from ansible_collections.multihost.overlay.plugins.module_utils._consul_acl import Steps, plan, wanted
+
+POLL = 0.5
+# A server that has just become leader does not know its own tokens for a moment (403), or has no leader to ask (500).
+YOUNG = (403, 429, 500, 503)
+
+
+class AclError(Exception):
+    """Consul does not do it; the message has its own words."""
+
+
+class Acl:
+    """Consul's API for policies and tokens."""
+
+    def __init__(self, url: str, token: str) -> None:
+        self.url = url.rstrip("/")
+        self.headers = {"X-Consul-Token": token, "Content-Type": "application/json"}
+
+    def ask(self, method: str, path: str, body: Any = None) -> Any:
+        """One call."""
+        data = None if body is None else json.dumps(body).encode()
+        try:
+            answer = open_url(
+                f"{self.url}/v1/acl/{path}", method=method, data=data, headers=self.headers, timeout=15, use_proxy=False
+            )
+            return json.loads(answer.read() or b"null")
+        except HTTPError as exc:
+            raise AclError(
+                f"Consul at {self.url} answers {method} acl/{path.split('/')[0]} with {exc.code}: "
+                f"{exc.read().decode('utf-8', 'replace').strip()}",
+                exc.code,
+            ) from exc
+        except (URLError, OSError, ValueError) as exc:
+            raise AclError(f"Consul at {self.url} does not answer: {exc}", 0) from exc
+
+    def lists(self, wait: float) -> tuple[list[Any], list[Any]]:
+        """Policies and tokens, as soon as there is one who may list them."""
+        deadline = time.monotonic() + wait
+        while True:
+            try:
+                return self.ask("GET", "policies"), self.ask("GET", "tokens")
+            except AclError as exc:
+                if exc.args[1] not in (0, *YOUNG) or time.monotonic() >= deadline:
+                    raise
+            time.sleep(POLL)
+
+    def do(self, steps: Steps) -> None:
+        """Policies first, since tokens name them; what is stale goes last."""
+        for policy in steps.policies:
+            self.ask("PUT", f"policy/{policy['ID']}" if "ID" in policy else "policy", policy)
+        for token in steps.tokens:
+            self.ask("PUT", "token", token)
+        for accessor in steps.stale:
+            self.ask("DELETE", f"token/{accessor}")
+
+
+def words(steps: Steps) -> list[str]:
+    """What is done, without any secret."""
+    return [
+        *(f"policy {policy['Name']}" for policy in steps.policies),
+        *(f"token {token['Description']}" for token in steps.tokens),
+        *(f"token {accessor} taken away" for accessor in steps.stale),
+    ]
+
+
+def run(module: AnsibleModule) -> dict[str, Any]:
+    """List, compare, do."""
+    params = module.params
+    acl = Acl(params["url"], params["token"])
+    steps = plan(wanted(params["hosts"], params["prefix"], params["datacenter"]), *acl.lists(params["wait"]))
+    if not module.check_mode:
+        acl.do(steps)
+    made = words(steps)
+    return {"changed": steps.any, "made": made, "diff": {"before": "", "after": "".join(f"{line}\n" for line in made)}}
+
+
+def main() -> None:
+    """Parse, call, exit."""
+    module = AnsibleModule(
+        argument_spec={
+            "url": {"type": "str", "default": "http://127.0.0.1:8500"},
+            "token": {"type": "str", "required": True, "no_log": True},
+            "hosts": {
+                "type": "list",
+                "elements": "dict",
+                "required": True,
+                "options": {
+                    "name": {"type": "str", "required": True},
+                    "agent": {"type": "str", "required": True, "no_log": True},
+                    "engine": {"type": "str", "required": True, "no_log": True},
+                },
+            },
+            "prefix": {"type": "str", "default": "docker/"},
+            "datacenter": {"type": "str", "default": "dc1"},
+            "wait": {"type": "int", "default": 60},
+        },
+        supports_check_mode=True,
+    )
+    try:
+        result = run(module)
+    except AclError as exc:
+        module.fail_json(msg=f"{platform.node()}: {exc.args[0]}")
+    module.exit_json(**result)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,72 @@
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The cluster's secrets: made once, never twice, and what follows from them."""
+
+from __future__ import annotations
+
+import uuid
+from typing import Any
+
+import pytest
+
+from ansible_collections.multihost.overlay.plugins.module_utils import _secrets as cluster
+
+NONE_GIVEN: dict[str, str] = {}
+
+
+def test_a_new_cluster_gets_new_ones() -> None:
+    first, second = (cluster.choose({"a": None, "b": None}, NONE_GIVEN, []) for _ in range(2))
+    assert cluster.problems(first) == []
+    assert first["seed"] != second["seed"]
+    assert first["gossip_key"] != second["gossip_key"]
+
+
+def test_those_of_one_host_are_those_of_all() -> None:
+    held = cluster.new()
+    assert cluster.choose({"a": None, "b": held}, NONE_GIVEN, ["c"]) == held
+
+
+def test_none_are_made_while_a_host_cannot_be_asked() -> None:
+    with pytest.raises(cluster.SecretsError, match=r"none of a .* and c could not be asked"):
+        cluster.choose({"a": None}, NONE_GIVEN, ["c"])
+
+
+def test_two_kinds_are_named() -> None:
+    with pytest.raises(cluster.SecretsError, match="a and b have different secrets"):
+        cluster.choose({"a": cluster.new(), "b": cluster.new()}, NONE_GIVEN, [])
+
+
+def test_given_ones_are_taken_by_a_new_cluster_and_refused_by_another() -> None:
+    given = {"seed": "ab" * 32, "gossip_key": ""}
+    assert cluster.choose({"a": None}, given, [])["seed"] == "ab" * 32
+    with pytest.raises(cluster.SecretsError, match="rotate_keys"):
+        cluster.choose({"a": cluster.new()}, given, [])
+    with pytest.raises(cluster.SecretsError, match="64 hexadecimal digits"):
+        cluster.choose({"a": None}, {"seed": "short"}, [])
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"schema_version": 2}, "schema_version is not 1"),
+        ({"gossip_key": "AAAA"}, "has not 16, 24 or 32 bytes"),
+        ({"gossip_key": "?"}, "is not base64"),
+        ({"seed": "xy"}, "seed is not"),
+        ({"generations": {"engine": "1"}}, "generations is not"),
+    ],
+)
+def test_a_damaged_file_is_not_replaced(change: dict[str, Any], words: str) -> None:
+    with pytest.raises(cluster.SecretsError, match=words):
+        cluster.choose({"a": {**cluster.new(), **change}}, NONE_GIVEN, [])
+
+
+def test_tokens_follow_from_the_seed_and_differ_by_host_purpose_and_generation() -> None:
+    held = cluster.new()
+    made = cluster.tokens(held, ["a", "b"])
+    every = [made["management"], *(value for host in made["hosts"].values() for value in host.values())]
+    assert len(set(every)) == 5
+    assert all(str(uuid.UUID(value)) == value for value in every)
+    assert cluster.tokens(held, ["b", "a"]) == made
+    later = {**held, "generations": {**held["generations"], "engine": 2}}
+    assert cluster.token(later, "engine", "a") != cluster.token(held, "engine", "a")
+    assert cluster.token(later, "agent", "a") == cluster.token(held, "agent", "a")
