@@ -1,6 +1,6 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Which policies and tokens Consul is to have for an overlay's hosts, compared with those that it has. No I/O.
+"""Which policies and tokens Consul is to have for an overlay's hosts: the plan, and the API to carry it out.
 
 What an engine needs was found by trial with Docker 20.10.5 and Consul 1.8.7: its own keys, and sessions on its own node.
 """
@@ -8,14 +8,27 @@ What an engine needs was found by trial with Docker 20.10.5 and Consul 1.8.7: it
 from __future__ import annotations
 
 import hashlib
+import json
+import time
 import uuid
-from typing import Any, Dict, Iterable, List, NamedTuple
+from typing import Any, Dict, Iterable, List, NamedTuple, Tuple
+from urllib.error import HTTPError, URLError
+
+from ansible.module_utils.urls import open_url
 
 Json = Dict[str, Any]
 
 MARK = "multihost.overlay"
+# Every Consul may see its members, which probe and doctor ask it for.
+AGENTS = "multihost-overlay-agents"
+AGENT_RULES = 'node_prefix "" { policy = "read" }\n'
 # Namespace of the accessor ids, which name a token without giving it away.
 ACCESSORS = uuid.UUID("3f1c2f5e-6d0b-5f0c-9d0e-7c1d4b0a8e21")
+
+
+POLL = 0.5
+# A server that has just become leader does not know its own tokens for a moment (403), or has no leader to ask (500).
+YOUNG = (403, 429, 500, 503)
 
 
 class Wanted(NamedTuple):
@@ -38,9 +51,9 @@ class Steps(NamedTuple):
         return bool(self.policies or self.tokens or self.stale)
 
 
-def engine_rules(node: str, prefix: str) -> str:
+def engine_rules(node: str) -> str:
     """What the engine of a node may do: all with its own keys, sessions on its own node, nothing else."""
-    return f'key_prefix "{prefix}" {{ policy = "write" }}\nsession "{node}" {{ policy = "write" }}\n'
+    return f'key_prefix "docker/" {{ policy = "write" }}\nsession "{node}" {{ policy = "write" }}\n'
 
 
 def policy_name(node: str) -> str:
@@ -55,24 +68,27 @@ def accessor(secret: str) -> str:
     return str(uuid.uuid5(ACCESSORS, secret))
 
 
-def wanted(hosts: Iterable[Json], prefix: str, datacenter: str) -> Wanted:
+def wanted(hosts: Iterable[Json], datacenter: str) -> Wanted:
     """Two tokens for each host: its Consul's own, and its engine's with a policy of its own."""
-    policies, tokens = [], []
+    policies, tokens = [_policy(AGENTS, "all agents", AGENT_RULES)], []
     for host in hosts:
-        rules, name = engine_rules(host["name"], prefix), policy_name(host["name"])
-        digest = hashlib.sha256(rules.encode()).hexdigest()[:16]
-        # The API's list has no rules, but the description: so it tells whether they are these.
-        policies.append(
-            {"Name": name, "Description": f"{MARK}: engine of {host['name']}, rules {digest}", "Rules": rules}
-        )
-        identity = {"NodeName": host["name"], "Datacenter": datacenter}
-        tokens.append(_token(host["agent"], f"agent of {host['name']}", NodeIdentities=[identity]))
-        tokens.append(_token(host["engine"], f"engine of {host['name']}", Policies=[{"Name": name}]))
+        name, identity = policy_name(host["name"]), {"NodeName": host["name"], "Datacenter": datacenter}
+        policies.append(_policy(name, f"engine of {host['name']}", engine_rules(host["name"])))
+        agent = _token(host["agent"], f"agent of {host['name']}", [AGENTS])
+        tokens.append({**agent, "NodeIdentities": [identity]})
+        tokens.append(_token(host["engine"], f"engine of {host['name']}", [name]))
     return Wanted(policies, tokens)
 
 
-def _token(secret: str, what: str, **rights: Any) -> Json:
-    return {"AccessorID": accessor(secret), "SecretID": secret, "Description": f"{MARK}: {what}", **rights}
+def _policy(name: str, what: str, rules: str) -> Json:
+    # The API's list has no rules, but the description: so it tells whether they are these.
+    digest = hashlib.sha256(rules.encode()).hexdigest()[:16]
+    return {"Name": name, "Description": f"{MARK}: {what}, rules {digest}", "Rules": rules}
+
+
+def _token(secret: str, what: str, policies: List[str]) -> Json:
+    names = [{"Name": name} for name in policies]
+    return {"AccessorID": accessor(secret), "SecretID": secret, "Description": f"{MARK}: {what}", "Policies": names}
 
 
 def plan(want: Wanted, policies: List[Json], tokens: List[Json]) -> Steps:
@@ -90,3 +106,56 @@ def plan(want: Wanted, policies: List[Json], tokens: List[Json]) -> Steps:
         token["AccessorID"] for token in tokens if token["Description"] in ours and token["AccessorID"] not in keep
     ]
     return Steps(to_write, [token for token in want.tokens if token["AccessorID"] not in known], stale)
+
+
+class AclError(Exception):
+    """Consul does not do it; the message has its own words. ``status`` is its answer's, 0 where there was none."""
+
+    def __init__(self, message: str, status: int) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+class Acl:
+    """Consul's API for policies and tokens."""
+
+    def __init__(self, url: str, token: str) -> None:
+        self.url = url.rstrip("/")
+        self.headers = {"X-Consul-Token": token, "Content-Type": "application/json"}
+
+    def ask(self, method: str, path: str, body: Any = None) -> Any:
+        """One call."""
+        data = None if body is None else json.dumps(body).encode()
+        try:
+            answer = open_url(
+                f"{self.url}/v1/acl/{path}", method=method, data=data, headers=self.headers, timeout=15, use_proxy=False
+            )
+            return json.loads(answer.read() or b"null")
+        except HTTPError as exc:
+            raise AclError(
+                f"Consul at {self.url} answers {method} acl/{path.split('/')[0]} with {exc.code}: "
+                f"{exc.read().decode('utf-8', 'replace').strip()}",
+                exc.code,
+            ) from exc
+        except (URLError, OSError, ValueError) as exc:
+            raise AclError(f"Consul at {self.url} does not answer: {exc}", 0) from exc
+
+    def lists(self, wait: float) -> Tuple[List[Any], List[Any]]:
+        """Policies and tokens, as soon as there is one who may list them."""
+        deadline = time.monotonic() + wait
+        while True:
+            try:
+                return self.ask("GET", "policies"), self.ask("GET", "tokens")
+            except AclError as exc:
+                if exc.status not in (0, *YOUNG) or time.monotonic() >= deadline:
+                    raise
+            time.sleep(POLL)
+
+    def do(self, steps: Steps) -> None:
+        """Policies first, since tokens name them; what is stale goes last."""
+        for policy in steps.policies:
+            self.ask("PUT", f"policy/{policy['ID']}" if "ID" in policy else "policy", policy)
+        for token in steps.tokens:
+            self.ask("PUT", "token", token)
+        for accessor in steps.stale:
+            self.ask("DELETE", f"token/{accessor}")

@@ -53,10 +53,6 @@ options:
         description: The token of its engine, a UUID.
         type: str
         required: true
-  prefix:
-    description: Where Docker's keys lie.
-    type: str
-    default: docker/
   datacenter:
     description: Consul's name for the data center.
     type: str
@@ -89,69 +85,12 @@ made:
   sample: ["policy multihost-overlay-engine-node1-6c9e2c61", "token multihost.overlay: engine of node1"]
 """
 
-import json
 import platform
-import time
 from typing import Any
-from urllib.error import HTTPError, URLError
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible.module_utils.urls import open_url
 
-from ansible_collections.multihost.overlay.plugins.module_utils._consul_acl import Steps, plan, wanted
-
-POLL = 0.5
-# A server that has just become leader does not know its own tokens for a moment (403), or has no leader to ask (500).
-YOUNG = (403, 429, 500, 503)
-
-
-class AclError(Exception):
-    """Consul does not do it; the message has its own words."""
-
-
-class Acl:
-    """Consul's API for policies and tokens."""
-
-    def __init__(self, url: str, token: str) -> None:
-        self.url = url.rstrip("/")
-        self.headers = {"X-Consul-Token": token, "Content-Type": "application/json"}
-
-    def ask(self, method: str, path: str, body: Any = None) -> Any:
-        """One call."""
-        data = None if body is None else json.dumps(body).encode()
-        try:
-            answer = open_url(
-                f"{self.url}/v1/acl/{path}", method=method, data=data, headers=self.headers, timeout=15, use_proxy=False
-            )
-            return json.loads(answer.read() or b"null")
-        except HTTPError as exc:
-            raise AclError(
-                f"Consul at {self.url} answers {method} acl/{path.split('/')[0]} with {exc.code}: "
-                f"{exc.read().decode('utf-8', 'replace').strip()}",
-                exc.code,
-            ) from exc
-        except (URLError, OSError, ValueError) as exc:
-            raise AclError(f"Consul at {self.url} does not answer: {exc}", 0) from exc
-
-    def lists(self, wait: float) -> tuple[list[Any], list[Any]]:
-        """Policies and tokens, as soon as there is one who may list them."""
-        deadline = time.monotonic() + wait
-        while True:
-            try:
-                return self.ask("GET", "policies"), self.ask("GET", "tokens")
-            except AclError as exc:
-                if exc.args[1] not in (0, *YOUNG) or time.monotonic() >= deadline:
-                    raise
-            time.sleep(POLL)
-
-    def do(self, steps: Steps) -> None:
-        """Policies first, since tokens name them; what is stale goes last."""
-        for policy in steps.policies:
-            self.ask("PUT", f"policy/{policy['ID']}" if "ID" in policy else "policy", policy)
-        for token in steps.tokens:
-            self.ask("PUT", "token", token)
-        for accessor in steps.stale:
-            self.ask("DELETE", f"token/{accessor}")
+from ansible_collections.multihost.overlay.plugins.module_utils._consul_acl import Acl, AclError, Steps, plan, wanted
 
 
 def words(steps: Steps) -> list[str]:
@@ -167,7 +106,7 @@ def run(module: AnsibleModule) -> dict[str, Any]:
     """List, compare, do."""
     params = module.params
     acl = Acl(params["url"], params["token"])
-    steps = plan(wanted(params["hosts"], params["prefix"], params["datacenter"]), *acl.lists(params["wait"]))
+    steps = plan(wanted(params["hosts"], params["datacenter"]), *acl.lists(params["wait"]))
     if not module.check_mode:
         acl.do(steps)
     made = words(steps)
@@ -190,7 +129,6 @@ def main() -> None:
                     "engine": {"type": "str", "required": True, "no_log": True},
                 },
             },
-            "prefix": {"type": "str", "default": "docker/"},
             "datacenter": {"type": "str", "default": "dc1"},
             "wait": {"type": "int", "default": 60},
         },
@@ -199,7 +137,7 @@ def main() -> None:
     try:
         result = run(module)
     except AclError as exc:
-        module.fail_json(msg=f"{platform.node()}: {exc.args[0]}")
+        module.fail_json(msg=f"{platform.node()}: {exc}")
     module.exit_json(**result)
 
 

@@ -1,0 +1,46 @@
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Controller side of the cluster's secrets: takes together what the store's hosts keep. Nothing is run on any host."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ansible.errors import AnsibleActionFail
+from ansible.plugins.action import ActionBase
+
+from ansible_collections.multihost.overlay.plugins.action.verify_report import plain, registered
+from ansible_collections.multihost.overlay.plugins.module_utils._secrets import SecretsError, choose, tokens
+
+# What the hosts' task registered; role overlay_consul uses this name.
+READ = "__overlay_consul_secrets_read"
+Json = dict[str, Any]
+
+
+class ActionModule(ActionBase):
+    """Chooses the secrets, and derives the tokens."""
+
+    _requires_connection = False
+    _supports_check_mode = True
+    _VALID_ARGS = frozenset(["keepers", "hosts", "given"])
+
+    def run(self, tmp: str | None = None, task_vars: Json | None = None) -> Json:
+        """Read what was registered; fail in words where nothing can be chosen."""
+        result: Json = super().run(tmp, task_vars)
+        _validated, args = self.validate_argument_spec(
+            argument_spec={
+                "keepers": {"type": "list", "elements": "str", "required": True},
+                "hosts": {"type": "list", "elements": "str", "required": True},
+                "given": {"type": "dict", "default": {}, "no_log": True},
+            }
+        )
+        args = plain(args)
+        found = registered((task_vars or {})["hostvars"], args["keepers"], READ, "")
+        read = {host: answer["secrets"] for host, answer in found.items() if "secrets" in answer}
+        try:
+            chosen = choose(read, args["given"], [host for host in args["keepers"] if host not in read])
+        except SecretsError as exc:
+            raise AnsibleActionFail(str(exc)) from exc
+        lacking = [host for host in args["keepers"] if read.get(host) != chosen]
+        result.update(changed=False, secrets=chosen, tokens=tokens(chosen, args["hosts"]), lacking=lacking)
+        return result

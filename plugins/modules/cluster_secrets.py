@@ -1,0 +1,75 @@
+#!/usr/bin/python
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Documentation of the action plugin of the same name, which does the work on the controller."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: cluster_secrets
+short_description: Take the cluster's secrets from the hosts that keep them, or make new ones
+version_added: "0.1.0"
+author: multihost.overlay contributors (@multihost)
+description:
+  - Takes what M(multihost.overlay.host_secrets) read on the store's hosts, which they registered as C(__overlay_consul_secrets_read), and
+    makes new secrets only where every one of them was read and none has any.
+  - Fails where two hosts have different secrets, where a file is damaged, or where what is given is not what the cluster has.
+  - Runs on the controller only. Its result is secret, so register it with C(no_log).
+extends_documentation_fragment:
+  - multihost.overlay.attributes
+attributes:
+  check_mode:
+    support: full
+  diff_mode:
+    support: none
+    details: It changes nothing.
+  idempotent:
+    support: full
+options:
+  keepers:
+    description: The store's hosts, all of them, as the inventory names them.
+    type: list
+    elements: str
+    required: true
+  hosts:
+    description: All hosts that have a Consul or an engine.
+    type: list
+    elements: str
+    required: true
+  given:
+    description: Secrets that the user has given, C(gossip_key) and C(seed); empty ones are not given.
+    type: dict
+    default: {}
+seealso:
+  - module: multihost.overlay.host_secrets
+"""
+
+EXAMPLES = r"""
+- name: Know the cluster's secrets
+  multihost.overlay.cluster_secrets:
+    keepers: "{{ groups['overlay_store'] }}"
+    hosts: "{{ groups['overlay_store'] | union(groups['overlay_hosts']) }}"
+  register: known
+  # The same for all hosts.
+  run_once: true
+  no_log: true
+"""
+
+RETURN = r"""
+secrets:
+  description: What is to lie on each of O(keepers).
+  type: dict
+  returned: success
+  sample: {schema_version: 1, gossip_key: "...", seed: "...", generations: {engine: 1, agent: 1, management: 1}}
+tokens:
+  description: What follows from it, a token for who manages Consul, and two for each of O(hosts).
+  type: dict
+  returned: success
+  sample: {management: "...", hosts: {node1: {agent: "...", engine: "..."}}}
+lacking:
+  description: Those of O(keepers) that do not have it yet.
+  type: list
+  elements: str
+  returned: success
+  sample: [node3]
+"""
