@@ -295,6 +295,8 @@ def record(manifest: Manifest, params: dict[str, Any], changes: list[tuple[dict[
 def run(module: AnsibleModule) -> dict[str, Any]:
     """Plan, record, apply."""
     params = module.params
+    # What is secret shows neither in the invocation, which -vvv prints, nor anywhere else in the result.
+    module.no_log_values.update(entry["content"] for entry in params["files"] if entry["secret"] and entry["content"])
     manifest = Manifest.load()
     directories = [(entry, plan_directory(entry, read_path(entry["path"]))) for entry in params["directories"]]
     files = []
