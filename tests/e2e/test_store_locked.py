@@ -1,0 +1,128 @@
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Without a token or the gossip key nothing of the store can be read, written or joined; the secrets are made once."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.cluster import Cluster, wait_for
+from tests.e2e.shared import HOSTS, INVENTORY, converge, variables, variation
+from tests.e2e.support import run_playbook
+
+pytestmark = pytest.mark.lab
+
+SECRETS = "/etc/multihost-overlay/secrets.json"
+API = "http://127.0.0.1:8500/v1"
+
+
+def held(cluster: Cluster, host: str) -> dict[str, Any]:
+    """What a host of the store keeps."""
+    content: dict[str, Any] = json.loads(cluster.out(host, "cat", SECRETS))
+    return content
+
+
+def engine_token(cluster: Cluster, host: str) -> str:
+    """What dockerd of a host shows its store."""
+    return cluster.out(host, "sed", "-n", "s/^CONSUL_HTTP_TOKEN=//p", "/etc/multihost-overlay/dockerd.env")
+
+
+def ask(cluster: Cluster, host: str, path: str, token: str = "", *options: str) -> int:
+    """HTTP status of a call; the token goes by a pipe, never by argv."""
+    header = f'header = "X-Consul-Token: {token}"\n' if token else ""
+    argv = ["curl", "-s", "-o", "/dev/null", "-w", "%{http_code}", "-K", "-", *options, f"{API}/{path}"]
+    return int(cluster.run(host, *argv, stdin=header).stdout)
+
+
+def test_all_hosts_of_the_store_keep_the_same_and_root_alone_reads_it(cluster: Cluster) -> None:
+    assert len({json.dumps(held(cluster, host), sort_keys=True) for host in HOSTS}) == 1
+    for host in HOSTS:
+        for path in (SECRETS, "/etc/multihost-overlay/consul-secrets.json", "/etc/multihost-overlay/dockerd.env"):
+            assert cluster.out(host, "stat", "-c", "%a %U:%G", path) == "600 root:root"
+
+
+@pytest.mark.parametrize("host", HOSTS)
+def test_who_has_no_token_neither_reads_nor_writes(cluster: Cluster, host: str) -> None:
+    assert ask(cluster, host, "kv/docker/?recurse") == 404
+    assert ask(cluster, host, "kv/docker/x", "", "-X", "PUT", "-d", "x") == 403
+    assert ask(cluster, host, "session/create", "", "-X", "PUT") == 403
+    assert ask(cluster, host, "agent/self") == 403
+
+
+def test_the_engine_s_token_reaches_its_own_keys_and_node_only(cluster: Cluster) -> None:
+    token = engine_token(cluster, "node1")
+    assert ask(cluster, "node1", "kv/docker/?recurse", token) == 200
+    assert ask(cluster, "node1", "kv/other", token) == 403
+    assert ask(cluster, "node1", "kv/other", token, "-X", "PUT", "-d", "x") == 403
+    assert ask(cluster, "node1", "session/create", token, "-X", "PUT", "-d", '{"Node": "node2"}') == 403
+    assert ask(cluster, "node1", "acl/tokens", token) == 403
+    assert len({engine_token(cluster, host) for host in HOSTS}) == len(HOSTS)
+
+
+def test_without_the_gossip_key_nobody_joins(cluster: Cluster) -> None:
+    """From a peer's address: the firewall lets it pass, the key does not."""
+    argv = ["timeout", "20", "consul", "agent", "-data-dir=/tmp/stranger", "-node=stranger", "-bind=10.88.20.12"]
+    argv += ["-serf-lan-port=18301", "-http-port=18500", "-dns-port=-1", "-retry-join=10.88.20.11"]
+    said = cluster.run("node2", *argv, check=False).stdout
+    assert "encrypt" in said or "Failed to join" in said
+    assert "stranger" not in cluster.out("node1", "journalctl", "-u", "multihost-overlay-consul", "-n", "50")
+
+
+def test_a_second_controller_needs_the_inventory_alone(cluster: Cluster, tmp_path: Path) -> None:
+    before = held(cluster, "node1")
+    assert converge(tmp_path).changed == {}
+    assert held(cluster, "node1") == before
+
+
+def test_a_host_that_lost_the_secrets_gets_them_from_the_others(cluster: Cluster, tmp_path: Path) -> None:
+    before = held(cluster, "node1")
+    cluster.run("node2", "rm", SECRETS)
+    assert set(converge(tmp_path).changed) == {"node2"}
+    assert held(cluster, "node2") == before
+
+
+def test_tokens_that_the_store_lost_are_made_again(cluster: Cluster, tmp_path: Path) -> None:
+    token = engine_token(cluster, "node3")
+    accessor = json.loads(
+        cluster.run(
+            "node3", "curl", "-s", "-K", "-", f"{API}/acl/token/self", stdin=f'header = "X-Consul-Token: {token}"\n'
+        ).stdout
+    )["AccessorID"]
+    management = json.loads(cluster.out("node1", "cat", "/etc/multihost-overlay/consul-secrets.json"))["acl"]["tokens"][
+        "master"
+    ]
+    assert ask(cluster, "node1", f"acl/token/{accessor}", management, "-X", "DELETE") == 200
+    assert converge(tmp_path).changed != {}
+    wait_for("the token works again", lambda: ask(cluster, "node3", "kv/docker/?recurse", token) == 200, 60)
+
+
+def test_other_secrets_than_the_cluster_s_are_refused(cluster: Cluster, tmp_path: Path) -> None:
+    other = variation(tmp_path, variables(overlay_consul_token_seed="ab" * 32))
+    run = converge(tmp_path, inventory=other, succeeds=False)
+    assert "rotate_keys" in run.messages
+    assert run.changed == {}
+
+
+def test_no_secret_is_printed(cluster: Cluster, tmp_path: Path) -> None:
+    """Neither by a run that changes files with secrets, with -vvv and --diff, nor in a journal, in argv or in a readable file."""
+    cluster.run("node2", "rm", "/etc/multihost-overlay/dockerd.env", "/etc/multihost-overlay/consul-secrets.json")
+    run = run_playbook(
+        "site.yml", inventory=INVENTORY, arguments=("-vvv", "--diff"), extra_vars={"overlay_report_dir": str(tmp_path)}
+    )
+    known = held(cluster, "node1")
+    tokens = [engine_token(cluster, host) for host in HOSTS]
+    secrets = [known["seed"], known["gossip_key"], *tokens]
+    printed = Path(run.log).read_text()
+    assert not [secret for secret in secrets if secret in printed]
+    for host in HOSTS:
+        seen = cluster.out(host, "sh", "-c", "journalctl -b --no-pager; cat /proc/[0-9]*/cmdline | tr '\\0' ' '")
+        assert not [secret for secret in secrets if secret in seen]
+        for secret in secrets:
+            search = ["grep", "-rlF", "-f", "-", "/etc", "/run", "/var/lib/multihost-overlay", "/tmp"]
+            files = cluster.run(host, *search, stdin=secret, check=False).stdout.split()
+            modes = [cluster.out(host, "stat", "-c", "%A", path) for path in files]
+            assert all(mode.endswith("------") for mode in modes), files
