@@ -75,10 +75,12 @@ class Cluster:
         answer: dict[str, Any] = json.loads(done.stdout or "{}")
         return answer
 
-    def run(self, host: str, *argv: str, check: bool = True, timeout: float = 60) -> subprocess.CompletedProcess[str]:
+    def run(
+        self, host: str, *argv: str, check: bool = True, timeout: float = 60, stdin: str | None = None
+    ) -> subprocess.CompletedProcess[str]:
         """Run a program on a host, past its sshd."""
         command = [sys.executable, str(LABCTL), "--name", self.lab, "exec", host, *argv]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=timeout, check=False)
+        done = subprocess.run(command, input=stdin, capture_output=True, text=True, timeout=timeout, check=False)
         assert done.returncode == 0 or not check, f"{host}: {' '.join(argv)}: {done.stdout}{done.stderr}"
         return done
 
