@@ -1,0 +1,53 @@
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What a certificate on a host says of itself. Python's own ssl can decode one, so nothing needs to be installed."""
+
+from __future__ import annotations
+
+import ssl
+from typing import Any, Dict, Optional, Tuple
+
+Json = Dict[str, Any]
+Names = Tuple[Tuple[Tuple[str, str], ...], ...]
+
+# The name of CPython's function is private, and the same from 3.8 to 3.13; where it is missing a certificate is unknown.
+_DECODE = getattr(getattr(ssl, "_ssl", None), "_test_decode_cert", None)
+
+
+def common_name(names: Names) -> str:
+    """The CN of a subject or an issuer."""
+    return next((value for part in names for key, value in part if key == "commonName"), "")
+
+
+def describe(decoded: Json) -> Json:
+    """The parts that decisions are made by: the end in seconds since 1970, names, issuer."""
+    return {
+        "subject": common_name(decoded.get("subject", ())),
+        "issuer": common_name(decoded.get("issuer", ())),
+        "not_after": int(ssl.cert_time_to_seconds(decoded["notAfter"])),
+        "names": sorted(f"{kind}:{value}" for kind, value in decoded.get("subjectAltName", ())),
+    }
+
+
+def read(path: str) -> Optional[Json]:
+    """What the certificate at ``path`` says; None where there is none, or none that can be decoded."""
+    if _DECODE is None:
+        return None
+    try:
+        return describe(_DECODE(path))
+    except (OSError, ValueError, KeyError):
+        return None
+
+
+def due(found: Optional[Json], issuer: str, names: Dict[str, Any], now: float, margin: float) -> str:
+    """Why a certificate has to be made anew; empty where it serves. ``names`` has lists DNS and IP Address; ``margin`` is in seconds."""
+    if found is None:
+        return "there is none"
+    wanted = sorted(f"{kind}:{value}" for kind, values in names.items() for value in values)
+    if found["issuer"] != issuer:
+        return f"it was issued by {found['issuer'] or 'nobody'}, not by {issuer}"
+    if found["names"] != wanted:
+        return f"it is for {', '.join(found['names'])}, not for {', '.join(wanted)}"
+    if found["not_after"] < now + margin:
+        return f"it ends in {max(0.0, found['not_after'] - now) / 86400:.0f} days"
+    return ""

@@ -1,0 +1,76 @@
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What is read of a certificate, and when it has to be made anew."""
+
+from __future__ import annotations
+
+import datetime
+import ipaddress
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+
+from ansible_collections.multihost.overlay.plugins.module_utils import _certificates as certificates
+
+DAY = 86400.0
+NAMES = {"DNS": ["server.dc1.consul", "localhost"], "IP Address": ["127.0.0.1", "10.88.0.11"]}
+
+
+@pytest.fixture
+def certificate(tmp_path: Path) -> Path:
+    """One that is valid for 90 days."""
+    key, name = (
+        ec.generate_private_key(ec.SECP256R1()),
+        x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "node1")]),
+    )
+    issuer = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "overlay CA 1")])
+    start = datetime.datetime.now(datetime.timezone.utc)
+    names = [x509.DNSName(value) for value in NAMES["DNS"]]
+    addresses = [x509.IPAddress(ipaddress.IPv4Address(value)) for value in NAMES["IP Address"]]
+    made = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(issuer)
+        .public_key(key.public_key())
+        .serial_number(1)
+        .not_valid_before(start)
+        .not_valid_after(start + datetime.timedelta(days=90))
+        .add_extension(x509.SubjectAlternativeName([*names, *addresses]), critical=False)
+        .sign(key, hashes.SHA256())
+    )
+    path = tmp_path / "node1.crt"
+    path.write_bytes(made.public_bytes(serialization.Encoding.PEM))
+    return path
+
+
+def test_a_certificate_is_read_without_any_package(certificate: Path) -> None:
+    found = certificates.read(str(certificate))
+    assert found is not None
+    assert (found["subject"], found["issuer"]) == ("node1", "overlay CA 1")
+    assert 89 * DAY < found["not_after"] - time.time() <= 90 * DAY
+    assert certificates.due(found, "overlay CA 1", NAMES, time.time(), 30 * DAY) == ""
+
+
+def test_what_is_no_certificate_is_none(tmp_path: Path) -> None:
+    (tmp_path / "x").write_text("no certificate\n")
+    assert certificates.read(str(tmp_path / "x")) is certificates.read(str(tmp_path / "y")) is None
+    assert certificates.due(None, "overlay CA 1", NAMES, 0.0, DAY) == "there is none"
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"issuer": "another CA"}, "not by another CA"),
+        ({"names": {"DNS": ["other"]}}, "not for DNS:other"),
+        ({"now": time.time() + 70 * DAY}, "it ends in 20 days"),
+        ({"now": time.time() + 100 * DAY}, "it ends in 0 days"),
+    ],
+)
+def test_when_it_has_to_be_made_anew(certificate: Path, change: dict[str, Any], words: str) -> None:
+    asked = {"issuer": "overlay CA 1", "names": NAMES, "now": time.time(), "margin": 30 * DAY, **change}
+    assert words in certificates.due(certificates.read(str(certificate)), **asked)
