@@ -29,7 +29,7 @@ def certificate(tmp_path: Path) -> Path:
         x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "node1")]),
     )
     issuer = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "overlay CA 1")])
-    start = datetime.datetime.now(datetime.timezone.utc)
+    start = datetime.datetime.now(datetime.UTC)
     names = [x509.DNSName(value) for value in NAMES["DNS"]]
     addresses = [x509.IPAddress(ipaddress.IPv4Address(value)) for value in NAMES["IP Address"]]
     made = (
