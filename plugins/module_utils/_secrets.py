@@ -52,6 +52,8 @@ def problems(found: Any) -> List[str]:
         wrong.append("gossip_key is not base64")
     if not SEED.fullmatch(str(found.get("seed"))):
         wrong.append("seed is not 64 hexadecimal digits")
+    if ("ca_key" in found) != ("ca_certificate" in found):
+        wrong.append("ca_key and ca_certificate go together")
     generations = found.get("generations")
     if not isinstance(generations, dict) or not all(isinstance(value, int) for value in generations.values()):
         wrong.append("generations is not a mapping to numbers")
@@ -77,12 +79,12 @@ def choose(read: Mapping[str, Any], given: Mapping[str, str], unread: List[str])
             "New secrets would lock out a cluster that has some: run again with all hosts of the store"
         )
     chosen = dict(next(iter(held.values()), None) or new())
-    for key, value in given.items():
-        if value and held and chosen[key] != value:
+    for key, value in ((key, value) for key, value in given.items() if value):
+        if held and chosen.get(key, value) != value:
             raise SecretsError(
                 f"the {key} that was given is not the one in {PATH}: playbooks/rotate_keys.yml changes it"
             )
-        chosen[key] = value or chosen[key]
+        chosen[key] = value
     wrong = problems(chosen)
     if wrong:
         raise SecretsError(f"what was given cannot be used: {'; '.join(wrong)}")

@@ -31,6 +31,15 @@ def test_none_are_made_while_a_host_cannot_be_asked() -> None:
         cluster.choose({"a": None}, NONE_GIVEN, ["c"])
 
 
+def test_a_ca_is_added_to_a_cluster_that_has_none_and_never_replaced() -> None:
+    held, ca = cluster.new(), {"ca_key": "k", "ca_certificate": "c"}
+    with_ca = cluster.choose({"a": held}, ca, [])
+    assert with_ca == {**held, **ca}
+    assert cluster.choose({"a": with_ca}, {"ca_key": "", "ca_certificate": ""}, []) == with_ca
+    with pytest.raises(cluster.SecretsError, match="ca_key that was given is not the one"):
+        cluster.choose({"a": with_ca}, {"ca_key": "other", "ca_certificate": "c"}, [])
+
+
 def test_two_kinds_are_named() -> None:
     with pytest.raises(cluster.SecretsError, match="a and b have different secrets"):
         cluster.choose({"a": cluster.new(), "b": cluster.new()}, NONE_GIVEN, [])
@@ -53,6 +62,7 @@ def test_given_ones_are_taken_by_a_new_cluster_and_refused_by_another() -> None:
         ({"gossip_key": "?"}, "is not base64"),
         ({"seed": "xy"}, "seed is not"),
         ({"generations": {"engine": "1"}}, "generations is not"),
+        ({"ca_key": "x"}, "go together"),
     ],
 )
 def test_a_damaged_file_is_not_replaced(change: dict[str, Any], words: str) -> None:
