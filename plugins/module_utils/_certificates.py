@@ -4,10 +4,12 @@
 
 from __future__ import annotations
 
+import os
 import ssl
 from typing import Any, Dict, Optional, Tuple
 
 Json = Dict[str, Any]
+FOLDER = "/etc/multihost-overlay/tls"
 Names = Tuple[Tuple[Tuple[str, str], ...], ...]
 
 # The name of CPython's function is private, and the same from 3.8 to 3.13; where it is missing a certificate is unknown.
@@ -39,15 +41,14 @@ def read(path: str) -> Optional[Json]:
         return None
 
 
-def due(found: Optional[Json], issuer: str, names: Dict[str, Any], now: float, margin: float) -> str:
-    """Why a certificate has to be made anew; empty where it serves. ``names`` has lists DNS and IP Address; ``margin`` is in seconds."""
-    if found is None:
-        return "there is none"
-    wanted = sorted(f"{kind}:{value}" for kind, values in names.items() for value in values)
-    if found["issuer"] != issuer:
-        return f"it was issued by {found['issuer'] or 'nobody'}, not by {issuer}"
-    if found["names"] != wanted:
-        return f"it is for {', '.join(found['names'])}, not for {', '.join(wanted)}"
-    if found["not_after"] < now + margin:
-        return f"it ends in {max(0.0, found['not_after'] - now) / 86400:.0f} days"
-    return ""
+def read_all(folder: str = FOLDER) -> Dict[str, Json]:
+    """Those of a folder by their names, each with whether its key lies beside it; what cannot be decoded is empty."""
+    try:
+        names = sorted(name[:-4] for name in os.listdir(folder) if name.endswith(".crt"))
+    except OSError:
+        return {}
+    found = {}
+    for name in names:
+        path = os.path.join(folder, name)
+        found[name] = {**(read(f"{path}.crt") or {}), "key": os.path.exists(f"{path}.key")}
+    return found

@@ -7,6 +7,7 @@ from __future__ import annotations
 import os
 from typing import Any, Callable, Mapping
 
+from ansible_collections.multihost.overlay.plugins.module_utils._certificates import read_all
 from ansible_collections.multihost.overlay.plugins.module_utils._preflight_classic import docker_bridges, read_classic
 from ansible_collections.multihost.overlay.plugins.module_utils._preflight_engine import (
     ClientFactory,
@@ -153,5 +154,6 @@ def host_facts(observed: Mapping[str, Any]) -> dict[str, Any]:
         bridges=docker_bridges(observed["addresses"] or []),
         # A host that joins is let in by the others only after preflight: who probes the paths before has to know.
         firewall=observed["kernel_net"].get("firewall", {"loaded": False, "peers": []}),
+        certificates=read_all(),
         engine=engine_facts(observed["engine"]),
     )

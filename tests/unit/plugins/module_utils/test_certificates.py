@@ -8,7 +8,6 @@ import datetime
 import ipaddress
 import time
 from pathlib import Path
-from typing import Any
 
 import pytest
 from cryptography import x509
@@ -53,24 +52,19 @@ def test_a_certificate_is_read_without_any_package(certificate: Path) -> None:
     assert found is not None
     assert (found["subject"], found["issuer"]) == ("node1", "overlay CA 1")
     assert 89 * DAY < found["not_after"] - time.time() <= 90 * DAY
-    assert certificates.due(found, "overlay CA 1", NAMES, time.time(), 30 * DAY) == ""
+    assert found["names"] == ["DNS:localhost", "DNS:server.dc1.consul", "IP Address:10.88.0.11", "IP Address:127.0.0.1"]
 
 
 def test_what_is_no_certificate_is_none(tmp_path: Path) -> None:
     (tmp_path / "x").write_text("no certificate\n")
     assert certificates.read(str(tmp_path / "x")) is certificates.read(str(tmp_path / "y")) is None
-    assert certificates.due(None, "overlay CA 1", NAMES, 0.0, DAY) == "there is none"
 
 
-@pytest.mark.parametrize(
-    ("change", "words"),
-    [
-        ({"issuer": "another CA"}, "not by another CA"),
-        ({"names": {"DNS": ["other"]}}, "not for DNS:other"),
-        ({"now": time.time() + 70 * DAY}, "it ends in 20 days"),
-        ({"now": time.time() + 100 * DAY}, "it ends in 0 days"),
-    ],
-)
-def test_when_it_has_to_be_made_anew(certificate: Path, change: dict[str, Any], words: str) -> None:
-    asked = {"issuer": "overlay CA 1", "names": NAMES, "now": time.time(), "margin": 30 * DAY, **change}
-    assert words in certificates.due(certificates.read(str(certificate)), **asked)
+def test_those_of_a_folder_tell_whether_their_keys_are_there(certificate: Path) -> None:
+    folder = certificate.parent
+    (folder / "odd.crt").write_text("x")
+    (folder / "node1.key").write_text("")
+    found = certificates.read_all(str(folder))
+    assert found["odd"] == {"key": False}
+    assert (found["node1"]["key"], found["node1"]["issuer"]) == (True, "overlay CA 1")
+    assert certificates.read_all(str(folder / "none")) == {}
