@@ -8,6 +8,7 @@ from typing import Any
 
 from ansible.errors import AnsibleActionFail
 from ansible.plugins.action import ActionBase
+from cryptography import x509
 
 from ansible_collections.multihost.overlay.plugins.action.verify_report import plain, registered
 from ansible_collections.multihost.overlay.plugins.module_utils._secrets import SecretsError, choose, tokens
@@ -15,6 +16,16 @@ from ansible_collections.multihost.overlay.plugins.module_utils._secrets import 
 # What the hosts' task registered; role overlay_consul uses this name.
 READ = "__overlay_consul_secrets_read"
 Json = dict[str, Any]
+
+
+def name_of(certificate: str) -> str:
+    """The CN of the first certificate of a PEM file, which is the one that issues."""
+    try:
+        subject = x509.load_pem_x509_certificate(certificate.encode()).subject
+    except ValueError as exc:
+        raise AnsibleActionFail(f"the certificate of the CA is not PEM: {exc}") from exc
+    names = subject.get_attributes_for_oid(x509.NameOID.COMMON_NAME)
+    return str(names[0].value) if names else ""
 
 
 class ActionModule(ActionBase):
@@ -41,6 +52,12 @@ class ActionModule(ActionBase):
             chosen = choose(read, args["given"], [host for host in args["keepers"] if host not in read])
         except SecretsError as exc:
             raise AnsibleActionFail(str(exc)) from exc
+        if "ca_certificate" in chosen:
+            result["ca"] = {
+                "name": name_of(chosen["ca_certificate"]),
+                "certificate": chosen["ca_certificate"],
+                "key": chosen["ca_key"],
+            }
         lacking = [host for host in args["keepers"] if read.get(host) != chosen]
         result.update(changed=False, secrets=chosen, tokens=tokens(chosen, args["hosts"]), lacking=lacking)
         return result

@@ -11,7 +11,7 @@ short_description: Take the cluster's secrets from the hosts that keep them, or 
 version_added: "0.1.0"
 author: multihost.overlay contributors (@multihost)
 description:
-  - Takes what M(multihost.overlay.host_secrets) read on the store's hosts, which they registered as C(__overlay_consul_secrets_read), and
+  - Takes what M(multihost.overlay.consul_secrets) read on the store's hosts, which they registered as C(__overlay_consul_secrets_read), and
     makes new secrets only where every one of them was read and none has any.
   - Fails where two hosts have different secrets, where a file is damaged, or where what is given is not what the cluster has.
   - Runs on the controller only. Its result is secret, so register it with C(no_log).
@@ -37,11 +37,15 @@ options:
     elements: str
     required: true
   given:
-    description: Secrets that the user has given, C(gossip_key) and C(seed); empty ones are not given.
+    description: >-
+      Secrets that the user has given, or that were made for a cluster which lacks them, C(gossip_key), C(seed), C(ca_key) and
+      C(ca_certificate) (PEM); empty ones are not given.
     type: dict
     default: {}
+requirements:
+  - cryptography on the controller, which ansible-core brings
 seealso:
-  - module: multihost.overlay.host_secrets
+  - module: multihost.overlay.consul_secrets
 """
 
 EXAMPLES = r"""
@@ -66,6 +70,11 @@ tokens:
   type: dict
   returned: success
   sample: {management: "...", hosts: {node1: {agent: "...", engine: "..."}}}
+ca:
+  description: The cluster's CA with its name (CN), certificate and key (PEM), where it has one.
+  type: dict
+  returned: where there is one
+  sample: {name: multihost-overlay CA 5d3e91ab, certificate: "...", key: "..."}
 lacking:
   description: Those of O(keepers) that do not have it yet.
   type: list
