@@ -39,6 +39,7 @@ class FakeModule:
 
     def __init__(self, **params: Any) -> None:
         self.params = {"role": "r", "packages": [], "units": [], "directories": [], "files": [], **params}
+        self.no_log_values: set[str] = set()
 
     def fail_json(self, msg: str) -> None:
         raise AssertionError(msg)
