@@ -11,7 +11,12 @@ from ansible.plugins.action import ActionBase
 from cryptography import x509
 
 from ansible_collections.multihost.overlay.plugins.action.verify_report import plain, registered
-from ansible_collections.multihost.overlay.plugins.module_utils._secrets import SecretsError, choose, tokens
+from ansible_collections.multihost.overlay.plugins.module_utils._secrets import (
+    AUTHORITIES,
+    SecretsError,
+    choose,
+    tokens,
+)
 
 # What the hosts' task registered; role overlay_consul uses this name.
 READ = "__overlay_consul_secrets_read"
@@ -26,6 +31,12 @@ def name_of(certificate: str) -> str:
         raise AnsibleActionFail(f"the certificate of the CA is not PEM: {exc}") from exc
     names = subject.get_attributes_for_oid(x509.NameOID.COMMON_NAME)
     return str(names[0].value) if names else ""
+
+
+def authority(chosen: Json, name: str) -> Json:
+    """One of the CAs, as roles want it."""
+    certificate = chosen[f"{name}_certificate"]
+    return {"name": name_of(certificate), "certificate": certificate, "key": chosen[f"{name}_key"]}
 
 
 class ActionModule(ActionBase):
@@ -52,12 +63,7 @@ class ActionModule(ActionBase):
             chosen = choose(read, args["given"], [host for host in args["keepers"] if host not in read])
         except SecretsError as exc:
             raise AnsibleActionFail(str(exc)) from exc
-        if "ca_certificate" in chosen:
-            result["ca"] = {
-                "name": name_of(chosen["ca_certificate"]),
-                "certificate": chosen["ca_certificate"],
-                "key": chosen["ca_key"],
-            }
+        result.update({name: authority(chosen, name) for name in AUTHORITIES if f"{name}_key" in chosen})
         lacking = [host for host in args["keepers"] if read.get(host) != chosen]
         result.update(changed=False, secrets=chosen, tokens=tokens(chosen, args["hosts"]), lacking=lacking)
         return result

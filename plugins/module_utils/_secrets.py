@@ -22,6 +22,8 @@ Json = Dict[str, Any]
 SCHEMA_VERSION = 1
 PATH = "/etc/multihost-overlay/secrets.json"
 GOSSIP_BYTES = 32  # Consul's own `keygen` makes so many since 1.8; 16 and 24 are valid too
+# The cluster's CA; and one whose certificates Docker takes for its clients', who are root on every host: those of the first are not.
+AUTHORITIES = ("ca", "client_ca")
 SEED = re.compile(r"[0-9a-f]{64}")
 
 
@@ -52,8 +54,11 @@ def problems(found: Any) -> List[str]:
         wrong.append("gossip_key is not base64")
     if not SEED.fullmatch(str(found.get("seed"))):
         wrong.append("seed is not 64 hexadecimal digits")
-    if ("ca_key" in found) != ("ca_certificate" in found):
-        wrong.append("ca_key and ca_certificate go together")
+    wrong += [
+        f"{name}_key and {name}_certificate go together"
+        for name in AUTHORITIES
+        if (f"{name}_key" in found) != (f"{name}_certificate" in found)
+    ]
     generations = found.get("generations")
     if not isinstance(generations, dict) or not all(isinstance(value, int) for value in generations.values()):
         wrong.append("generations is not a mapping to numbers")

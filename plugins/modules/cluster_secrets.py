@@ -38,8 +38,8 @@ options:
     required: true
   given:
     description: >-
-      Secrets that the user has given, or that were made for a cluster which lacks them, C(gossip_key), C(seed), C(ca_key) and
-      C(ca_certificate) (PEM); empty ones are not given.
+      Secrets that the user has given, or that were made for a cluster which lacks them, C(gossip_key), C(seed), and key and
+      certificate (PEM) of the CAs, C(ca_key), C(ca_certificate), C(client_ca_key) and C(client_ca_certificate); empty ones are not given.
     type: dict
     default: {}
 requirements:
@@ -75,6 +75,11 @@ ca:
   type: dict
   returned: where there is one
   sample: {name: multihost-overlay CA 5d3e91ab, certificate: "...", key: "..."}
+client_ca:
+  description: The same of the CA whose certificates Docker takes for its clients'.
+  type: dict
+  returned: where there is one
+  sample: {name: multihost-overlay Docker clients CA 0a7719c2, certificate: "...", key: "..."}
 lacking:
   description: Those of O(keepers) that do not have it yet.
   type: list

@@ -331,7 +331,7 @@ def test_arguments_that_are_not_wanted_any_more_go(call: Callable[..., dict[str,
 def test_an_engine_that_does_not_run_with_them_gets_what_it_had(
     call: Callable[..., dict[str, Any]], engine: PlayedEngine, path: Path
 ) -> None:
-    engine.bad_store = WANTED["cluster-store"]
+    engine.bad_store = "consul://127.0.0.1:8500"
     call("staged", arguments=API)
     assert "DOES NOT RUN" not in call("applied", arguments=API)["msg"]
     assert not (path.parent.parent / "arguments.conf").exists()
