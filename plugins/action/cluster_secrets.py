@@ -15,6 +15,8 @@ from ansible_collections.multihost.overlay.plugins.module_utils._secrets import 
     AUTHORITIES,
     SecretsError,
     choose,
+    rotated,
+    settled,
     tokens,
 )
 
@@ -44,7 +46,7 @@ class ActionModule(ActionBase):
 
     _requires_connection = False
     _supports_check_mode = True
-    _VALID_ARGS = frozenset(["keepers", "hosts", "given"])
+    _VALID_ARGS = frozenset(["keepers", "hosts", "given", "rotation"])
 
     def run(self, tmp: str | None = None, task_vars: Json | None = None) -> Json:
         """Read what was registered; fail in words where nothing can be chosen."""
@@ -54,6 +56,7 @@ class ActionModule(ActionBase):
                 "keepers": {"type": "list", "elements": "str", "required": True},
                 "hosts": {"type": "list", "elements": "str", "required": True},
                 "given": {"type": "dict", "default": {}, "no_log": True},
+                "rotation": {"type": "str", "choices": ["none", "begin", "end"], "default": "none"},
             }
         )
         args = plain(args)
@@ -63,6 +66,8 @@ class ActionModule(ActionBase):
             chosen = choose(read, args["given"], [host for host in args["keepers"] if host not in read])
         except SecretsError as exc:
             raise AnsibleActionFail(str(exc)) from exc
+        if args["rotation"] != "none":
+            chosen = rotated(chosen) if args["rotation"] == "begin" else settled(chosen)
         result.update({name: authority(chosen, name) for name in AUTHORITIES if f"{name}_key" in chosen})
         lacking = [host for host in args["keepers"] if read.get(host) != chosen]
         result.update(changed=False, secrets=chosen, tokens=tokens(chosen, args["hosts"]), lacking=lacking)

@@ -8,13 +8,11 @@ What an engine needs was found by trial with Docker 20.10.5 and Consul 1.8.7: it
 from __future__ import annotations
 
 import hashlib
-import json
 import time
 import uuid
 from typing import Any, Dict, Iterable, List, NamedTuple, Tuple
-from urllib.error import HTTPError, URLError
 
-from ansible.module_utils.urls import open_url
+from ansible_collections.multihost.overlay.plugins.module_utils._consul_api import Consul, ConsulError
 
 Json = Dict[str, Any]
 
@@ -49,6 +47,10 @@ class Steps(NamedTuple):
     def any(self) -> bool:
         """Whether there is something to do."""
         return bool(self.policies or self.tokens or self.stale)
+
+    def keeping(self) -> Steps:
+        """The same, with what is stale left alone."""
+        return self._replace(stale=[])
 
 
 def engine_rules(node: str) -> str:
@@ -108,45 +110,16 @@ def plan(want: Wanted, policies: List[Json], tokens: List[Json]) -> Steps:
     return Steps(to_write, [token for token in want.tokens if token["AccessorID"] not in known], stale)
 
 
-class AclError(Exception):
-    """Consul does not do it; the message has its own words. ``status`` is its answer's, 0 where there was none."""
-
-    def __init__(self, message: str, status: int) -> None:
-        super().__init__(message)
-        self.status = status
-
-
-class Acl:
-    """Consul's API for policies and tokens."""
-
-    def __init__(self, url: str, token: str) -> None:
-        self.url = url.rstrip("/")
-        self.headers = {"X-Consul-Token": token, "Content-Type": "application/json"}
-
-    def ask(self, method: str, path: str, body: Any = None) -> Any:
-        """One call."""
-        data = None if body is None else json.dumps(body).encode()
-        try:
-            answer = open_url(
-                f"{self.url}/v1/acl/{path}", method=method, data=data, headers=self.headers, timeout=15, use_proxy=False
-            )
-            return json.loads(answer.read() or b"null")
-        except HTTPError as exc:
-            raise AclError(
-                f"Consul at {self.url} answers {method} acl/{path.split('/')[0]} with {exc.code}: "
-                f"{exc.read().decode('utf-8', 'replace').strip()}",
-                exc.code,
-            ) from exc
-        except (URLError, OSError, ValueError) as exc:
-            raise AclError(f"Consul at {self.url} does not answer: {exc}", 0) from exc
+class Acl(Consul):
+    """Policies and tokens in Consul."""
 
     def lists(self, wait: float) -> Tuple[List[Any], List[Any]]:
         """Policies and tokens, as soon as there is one who may list them."""
         deadline = time.monotonic() + wait
         while True:
             try:
-                return self.ask("GET", "policies"), self.ask("GET", "tokens")
-            except AclError as exc:
+                return self.ask("GET", "acl/policies"), self.ask("GET", "acl/tokens")
+            except ConsulError as exc:
                 if exc.status not in (0, *YOUNG) or time.monotonic() >= deadline:
                     raise
             time.sleep(POLL)
@@ -154,8 +127,8 @@ class Acl:
     def do(self, steps: Steps) -> None:
         """Policies first, since tokens name them; what is stale goes last."""
         for policy in steps.policies:
-            self.ask("PUT", f"policy/{policy['ID']}" if "ID" in policy else "policy", policy)
+            self.ask("PUT", f"acl/policy/{policy['ID']}" if "ID" in policy else "acl/policy", policy)
         for token in steps.tokens:
-            self.ask("PUT", "token", token)
+            self.ask("PUT", "acl/token", token)
         for accessor in steps.stale:
-            self.ask("DELETE", f"token/{accessor}")
+            self.ask("DELETE", f"acl/token/{accessor}")

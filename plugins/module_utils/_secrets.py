@@ -96,6 +96,23 @@ def choose(read: Mapping[str, Any], given: Mapping[str, str], unread: List[str])
     return chosen
 
 
+def rotated(found: Json) -> Json:
+    """Other secrets for the same cluster: a new gossip key, and new tokens for the engines. The old key is kept until nobody needs it.
+
+    Of a rotation that was interrupted what it began with: its key may be on some members already.
+    """
+    if "gossip_key_old" in found:
+        return found
+    generations = {**found["generations"], "engine": found["generations"]["engine"] + 1}
+    fresh = {"gossip_key": new()["gossip_key"], "gossip_key_old": found["gossip_key"], "generations": generations}
+    return {**found, **fresh}
+
+
+def settled(found: Json) -> Json:
+    """Without what a rotation kept."""
+    return {key: value for key, value in found.items() if key != "gossip_key_old"}
+
+
 def _same(held: Mapping[str, Json]) -> None:
     hosts = sorted(held)
     for host in hosts[1:]:

@@ -42,6 +42,13 @@ options:
       certificate (PEM) of the CAs, C(ca_key), C(ca_certificate), C(client_ca_key) and C(client_ca_certificate); empty ones are not given.
     type: dict
     default: {}
+  rotation:
+    description:
+      - V(begin) makes a new gossip key and new tokens for the engines, keeping the old key beside it, and goes on with those of a rotation
+        that was interrupted. V(end) drops the old key.
+    type: str
+    choices: [none, begin, end]
+    default: none
 requirements:
   - cryptography on the controller, which ansible-core brings
 seealso:

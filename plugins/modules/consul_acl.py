@@ -14,8 +14,8 @@ description:
   - Makes, for each host, a token for its Consul and a policy with a token for its engine, in a single remote execution where a task
     for each would cost three for each host.
   - An engine may read and write Docker's keys and hold sessions on its own node, nothing else.
-  - Tokens of the same hosts that were made from other secrets are taken away; those of other hosts, and whatever was not made by this
-    module, are left alone.
+  - Tokens of the same hosts that were made from other secrets are taken away with O(stale=remove). Those of other hosts, and whatever was
+    not made by this module, are left alone.
 extends_documentation_fragment:
   - multihost.overlay.attributes
 attributes:
@@ -57,6 +57,12 @@ options:
     description: Consul's name for the data center.
     type: str
     default: dc1
+  stale:
+    description:
+      - What becomes of tokens of these hosts that were made from other secrets. V(keep) leaves them while an engine may still have one.
+    type: str
+    choices: [remove, keep]
+    default: remove
   wait:
     description: Seconds to wait for a Consul that has no leader, or does not know the token, yet.
     type: int
@@ -83,6 +89,12 @@ made:
   elements: str
   returned: success
   sample: ["policy multihost-overlay-engine-node1-6c9e2c61", "token multihost.overlay: engine of node1"]
+stale:
+  description: Accessor IDs of these hosts' tokens that were made from other secrets, whether or not they were taken away.
+  type: list
+  elements: str
+  returned: success
+  sample: []
 """
 
 import platform
@@ -90,7 +102,8 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.multihost.overlay.plugins.module_utils._consul_acl import Acl, AclError, Steps, plan, wanted
+from ansible_collections.multihost.overlay.plugins.module_utils._consul_acl import Acl, Steps, plan, wanted
+from ansible_collections.multihost.overlay.plugins.module_utils._consul_api import ConsulError
 
 
 def words(steps: Steps) -> list[str]:
@@ -106,11 +119,13 @@ def run(module: AnsibleModule) -> dict[str, Any]:
     """List, compare, do."""
     params = module.params
     acl = Acl(params["url"], params["token"])
-    steps = plan(wanted(params["hosts"], params["datacenter"]), *acl.lists(params["wait"]))
+    found = plan(wanted(params["hosts"], params["datacenter"]), *acl.lists(params["wait"]))
+    steps = found if params["stale"] == "remove" else found.keeping()
     if not module.check_mode:
         acl.do(steps)
     made = words(steps)
-    return {"changed": steps.any, "made": made, "diff": {"before": "", "after": "".join(f"{line}\n" for line in made)}}
+    diff = {"before": "", "after": "".join(f"{line}\n" for line in made)}
+    return {"changed": steps.any, "made": made, "stale": found.stale, "diff": diff}
 
 
 def main() -> None:
@@ -130,13 +145,14 @@ def main() -> None:
                 },
             },
             "datacenter": {"type": "str", "default": "dc1"},
+            "stale": {"type": "str", "choices": ["remove", "keep"], "default": "remove"},
             "wait": {"type": "int", "default": 60},
         },
         supports_check_mode=True,
     )
     try:
         result = run(module)
-    except AclError as exc:
+    except ConsulError as exc:
         module.fail_json(msg=f"{platform.node()}: {exc}")
     module.exit_json(**result)
 

@@ -78,7 +78,8 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.multihost.overlay.plugins.module_utils._consul_acl import Acl, AclError, plan, wanted
+from ansible_collections.multihost.overlay.plugins.module_utils._consul_acl import Acl, plan, wanted
+from ansible_collections.multihost.overlay.plugins.module_utils._consul_api import ConsulError
 from ansible_collections.multihost.overlay.plugins.module_utils._secrets import PATH, SecretsError, problems, tokens
 
 
@@ -110,7 +111,7 @@ def in_order(found: Any, params: dict[str, Any]) -> bool:
     hosts = [{"name": name, **of_host} for name, of_host in made["hosts"].items()]
     try:
         lists = Acl(params["url"], made["management"]).lists(0)
-    except AclError:
+    except ConsulError:
         return False
     return not plan(wanted(hosts, params["datacenter"]), *lists).any
 

@@ -62,7 +62,17 @@ def test_nobody_else_gets_in(cluster: Cluster, served: Path, host: str) -> None:
     assert curl(f"http://{address}:2375/_ping") == 0
     # A peer may reach the port, and the certificate of its Consul, of which the cluster's CA says that it is a client, opens nothing.
     peer = HOSTS[(HOSTS.index(host) + 1) % len(HOSTS)]
-    argv = ["curl", "-sk", "-m", "5", "--cert", f"{CONSUL}.crt", "--key", f"{CONSUL}.key", f"https://{address}:2376/info"]
+    argv = [
+        "curl",
+        "-sk",
+        "-m",
+        "5",
+        "--cert",
+        f"{CONSUL}.crt",
+        "--key",
+        f"{CONSUL}.key",
+        f"https://{address}:2376/info",
+    ]
     done = cluster.run(peer, *argv, check=False)
     assert (done.returncode != 0, done.stdout) == (True, "")
 
@@ -72,7 +82,9 @@ def test_a_second_run_changes_nothing_and_the_bundle_stays(served: Path) -> None
     assert converge(served, inventory=inventory).changed == {}
     before = (served / "bundle" / "cert.pem").read_bytes()
     run = run_playbook(
-        "playbooks/client_bundle.yml", inventory=inventory, extra_vars={"overlay_tls_client_dir": str(served / "bundle")}
+        "playbooks/client_bundle.yml",
+        inventory=inventory,
+        extra_vars={"overlay_tls_client_dir": str(served / "bundle")},
     )
     assert run.changed == {}
     assert (served / "bundle" / "cert.pem").read_bytes() == before

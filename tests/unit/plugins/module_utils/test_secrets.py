@@ -80,3 +80,23 @@ def test_tokens_follow_from_the_seed_and_differ_by_host_purpose_and_generation()
     later = {**held, "generations": {**held["generations"], "engine": 2}}
     assert cluster.token(later, "engine", "a") != cluster.token(held, "engine", "a")
     assert cluster.token(later, "agent", "a") == cluster.token(held, "agent", "a")
+
+
+def test_a_rotation_changes_the_key_and_the_engines_tokens_and_nothing_else() -> None:
+    held = {**cluster.new(), "ca_key": "k", "ca_certificate": "c"}
+    begun = cluster.rotated(held)
+    assert (begun["gossip_key_old"], begun["gossip_key"] != held["gossip_key"]) == (held["gossip_key"], True)
+    assert cluster.problems(begun) == []
+    for purpose, same in (("engine", False), ("agent", True), ("management", True)):
+        assert (cluster.token(held, purpose, "a") == cluster.token(begun, purpose, "a")) is same
+    # Interrupted and run again, it goes on with what it has.
+    assert cluster.rotated(begun) == begun
+    ended = cluster.settled(begun)
+    assert ended["gossip_key"] == begun["gossip_key"]
+    assert set(ended) == set(held)
+
+
+def test_the_ca_of_docker_s_clients_has_both_parts() -> None:
+    assert cluster.problems({**cluster.new(), "client_ca_key": "k"}) == [
+        "client_ca_key and client_ca_certificate go together"
+    ]
