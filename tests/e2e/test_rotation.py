@@ -1,0 +1,122 @@
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Keys, tokens and certificates change under traffic, and none of it is lost as long as containers outlive their engine."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.cluster import Cluster
+from tests.e2e.shared import HOSTS, converge, variables, variation
+from tests.e2e.support import Run, run_playbook
+from tests.e2e.traffic import Traffic, traffic
+
+pytestmark = [pytest.mark.lab, pytest.mark.long]
+
+ADDRESSES = {host: f"10.88.20.{11 + number}" for number, host in enumerate(HOSTS)}
+CONTROLLER = "10.88.20.1"
+TLS = "/etc/multihost-overlay/tls"
+
+
+@pytest.fixture(scope="module")
+def inventory(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """The cluster, with Docker's API for clients with a certificate."""
+    folder = tmp_path_factory.mktemp("rotation")
+    path = variation(folder, variables(overlay_docker_api="tls", overlay_host_firewall_allow=[CONTROLLER]))
+    converge(folder, inventory=path)
+    yield path
+    converge(folder)
+
+
+@pytest.fixture(scope="module")
+def busy(cluster: Cluster, inventory: Path) -> Iterator[Traffic]:
+    with traffic(cluster, ADDRESSES, "frontend", CONTROLLER) as running:
+        yield running
+
+
+def secrets(cluster: Cluster, host: str) -> dict[str, str]:
+    """What the cluster keeps, and the token of the host's engine."""
+    held = json.loads(cluster.out(host, "cat", "/etc/multihost-overlay/secrets.json"))
+    token = cluster.out(host, "sed", "-n", "s/^CONSUL_HTTP_TOKEN=//p", "/etc/multihost-overlay/dockerd.env")
+    return {"gossip": held["gossip_key"], "token": token.strip('"'), "keys": " ".join(sorted(held))}
+
+
+def engine_environment(cluster: Cluster, host: str) -> str:
+    """The token that the running dockerd has."""
+    words = "tr '\\0' '\\n' </proc/$(pidof dockerd)/environ | sed -n s/^CONSUL_HTTP_TOKEN=//p"
+    return cluster.out(host, "sh", "-c", words)
+
+
+def serials(cluster: Cluster, host: str) -> set[str]:
+    return {
+        cluster.out(host, "openssl", "x509", "-noout", "-serial", "-in", f"{TLS}/{name}.crt")
+        for name in ("consul", "docker")
+    }
+
+
+def rotate(playbook: str, inventory: Path, report: Path, **options: object) -> Run:
+    """One of the two playbooks."""
+    extra = {"overlay_report_dir": str(report), **options.pop("extra_vars", {})}  # type: ignore[dict-item]
+    return run_playbook(f"playbooks/{playbook}.yml", inventory=inventory, extra_vars=extra, **options)  # type: ignore[arg-type]
+
+
+def test_keys_and_tokens_change_without_a_probe_lost(
+    cluster: Cluster, inventory: Path, busy: Traffic, tmp_path: Path
+) -> None:
+    before = {host: secrets(cluster, host) for host in HOSTS}
+    rotate("rotate_keys", inventory, tmp_path)
+    after = {host: secrets(cluster, host) for host in HOSTS}
+    assert len({row["gossip"] for row in after.values()}) == 1
+    for host in HOSTS:
+        assert after[host]["keys"] == before[host]["keys"]
+        assert after[host]["gossip"] != before[host]["gossip"]
+        assert engine_environment(cluster, host) == after[host]["token"] != before[host]["token"]
+    header = f'header = "X-Consul-Token: {before["node1"]["token"]}"\n'
+    argv = [
+        "curl",
+        "-s",
+        "-o",
+        "/dev/null",
+        "-w",
+        "%{http_code}",
+        "-K",
+        "-",
+        "http://127.0.0.1:8500/v1/kv/docker/?recurse",
+    ]
+    assert cluster.run("node1", *argv, stdin=header).stdout == "403"
+    assert busy.failed() == []
+
+
+def test_certificates_change_without_a_probe_lost(
+    cluster: Cluster, inventory: Path, busy: Traffic, tmp_path: Path
+) -> None:
+    before = {host: serials(cluster, host) for host in HOSTS}
+    ca = cluster.out("node1", "cat", f"{TLS}/ca.crt")
+    rotate("rotate_certificates", inventory, tmp_path)
+    for host in HOSTS:
+        assert not serials(cluster, host) & before[host]
+        assert cluster.out(host, "cat", f"{TLS}/ca.crt") == ca
+    assert busy.failed() == []
+    assert converge(tmp_path, inventory=inventory).changed == {}
+
+
+def test_without_live_restore_nothing_dies_unasked(
+    cluster: Cluster, inventory: Path, busy: Traffic, tmp_path: Path
+) -> None:
+    """It is said beforehand whose containers would die; the token of before goes on."""
+    fragile = variation(tmp_path, variables(overlay_docker_config={"live-restore": False}), base=inventory)
+    converge(tmp_path, inventory=fragile, extra_vars={"overlay_docker_restart": "rolling"})
+    busy.failed()  # who lost the engine's restart before was asked to
+    had = {host: engine_environment(cluster, host) for host in HOSTS}
+    run = rotate("rotate_keys", fragile, tmp_path, succeeds=False)
+    assert "would die" in run.messages and "server-node1" in run.messages
+    assert {host: engine_environment(cluster, host) for host in HOSTS} == had
+    assert busy.failed() == []
+    rotate("rotate_keys", fragile, tmp_path, extra_vars={"overlay_docker_restart": "rolling"})
+    assert {host: engine_environment(cluster, host) for host in HOSTS} == {
+        host: secrets(cluster, host)["token"] for host in HOSTS
+    }
