@@ -124,6 +124,7 @@ def engine_facts(engine: Mapping[str, Any]) -> dict[str, Any]:
         "cluster_store": str(info.get("ClusterStore") or ""),
         "cluster_advertise": str(info.get("ClusterAdvertise") or ""),
         "live_restore": bool(info.get("LiveRestoreEnabled", False)),
+        "log_driver": str(info.get("LoggingDriver", "")),
         "containers_running": int(info.get("ContainersRunning") or 0),
         "swarm": swarm_active(engine),
         "networks": list(engine["api"].get("networks", [])),

@@ -185,6 +185,7 @@ ansible_facts:
           cluster_store: consul://127.0.0.1:8500
           cluster_advertise: 10.88.0.11:2376
           live_restore: true
+          log_driver: json-file
           containers_running: 0
           swarm: false
           networks: [blue]

@@ -58,10 +58,10 @@ def serials(cluster: Cluster, host: str) -> set[str]:
     }
 
 
-def rotate(playbook: str, inventory: Path, report: Path, **options: object) -> Run:
+def rotate(playbook: str, inventory: Path, report: Path, restart: str = "safe", succeeds: bool = True) -> Run:
     """One of the two playbooks."""
-    extra = {"overlay_report_dir": str(report), **options.pop("extra_vars", {})}  # type: ignore[dict-item]
-    return run_playbook(f"playbooks/{playbook}.yml", inventory=inventory, extra_vars=extra, **options)  # type: ignore[arg-type]
+    extra = {"overlay_report_dir": str(report), "overlay_docker_restart": restart}
+    return run_playbook(f"playbooks/{playbook}.yml", inventory=inventory, extra_vars=extra, succeeds=succeeds)
 
 
 def test_keys_and_tokens_change_without_a_probe_lost(
@@ -116,7 +116,7 @@ def test_without_live_restore_nothing_dies_unasked(
     assert "would die" in run.messages and "server-node1" in run.messages
     assert {host: engine_environment(cluster, host) for host in HOSTS} == had
     assert busy.failed() == []
-    rotate("rotate_keys", fragile, tmp_path, extra_vars={"overlay_docker_restart": "rolling"})
+    rotate("rotate_keys", fragile, tmp_path, restart="rolling")
     assert {host: engine_environment(cluster, host) for host in HOSTS} == {
         host: secrets(cluster, host)["token"] for host in HOSTS
     }
