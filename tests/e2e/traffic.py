@@ -89,10 +89,10 @@ class Traffic:
         rows = [line.rsplit(":", 1) for line in text.splitlines()]
         return {target: int(number) for target, number in rows if number.isdigit()}
 
-    def failed(self) -> list[str]:
-        """What failed since it was asked last."""
+    def failed(self, *hosts: str) -> list[str]:
+        """What failed since it was asked last, on all hosts or on these."""
         lines = []
-        for host in self.cluster.hosts:
+        for host in hosts or self.cluster.hosts:
             text = self.cluster.out(host, "sh", "-c", f"cat {FOLDER}/failed 2>/dev/null; rm -f {FOLDER}/failed")
             lines += [f"{host}: {line}" for line in text.splitlines()]
         return lines
