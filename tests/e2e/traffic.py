@@ -54,16 +54,17 @@ class Traffic:
 
     def __init__(self, cluster: Cluster, addresses: dict[str, str], network: str, outside: str) -> None:
         self.cluster, self.addresses, self.network, self.outside = cluster, addresses, network, outside
+        self.servers: dict[str, str] = {}
 
     def start(self) -> None:
         """A server on each host, and one that asks all others."""
         for host in self.cluster.hosts:
             publish = ("-p", f"{PUBLISHED}:{PORT}", "--restart", "unless-stopped")
             self.cluster.start_service(host, f"server-{host}", self.network, *publish)
-        servers = {host: self._address(host) for host in self.cluster.hosts}
+        self.servers = {host: self._address(host) for host in self.cluster.hosts}
         for host in self.cluster.hosts:
             others = [other for other in self.cluster.hosts if other != host]
-            targets = [f"{servers[other]}:{PORT}" for other in others]
+            targets = [f"{self.servers[other]}:{PORT}" for other in others]
             targets += [f"{self.addresses[other]}:{PUBLISHED}" for other in others] + [f"{self.outside}:{OUTSIDE}"]
             self._start_asker(host, targets)
             wait_for(f"{host} asks all", partial(self._asks, host, len(targets)), 60)
