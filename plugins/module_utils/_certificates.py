@@ -10,6 +10,8 @@ from typing import Any, Dict, Optional, Tuple
 
 Json = Dict[str, Any]
 FOLDER = "/etc/multihost-overlay/tls"
+# The copy that Consul's unit gives it.
+HANDED_OVER = "/run/overlay-consul/consul.key"
 Names = Tuple[Tuple[Tuple[str, str], ...], ...]
 
 # The name of CPython's function is private, and the same from 3.8 to 3.13; where it is missing a certificate is unknown.
@@ -42,7 +44,7 @@ def read(path: str) -> Optional[Json]:
 
 
 def read_all(folder: str = FOLDER) -> Dict[str, Json]:
-    """Those of a folder by their names, each with whether its key lies beside it; what cannot be decoded is empty."""
+    """Those of a folder by their names, each with whether its own key lies beside it; what cannot be decoded is empty."""
     try:
         names = sorted(name[:-4] for name in os.listdir(folder) if name.endswith(".crt"))
     except OSError:
@@ -50,5 +52,24 @@ def read_all(folder: str = FOLDER) -> Dict[str, Json]:
     found = {}
     for name in names:
         path = os.path.join(folder, name)
-        found[name] = {**(read(f"{path}.crt") or {}), "key": os.path.exists(f"{path}.key")}
+        found[name] = {**(read(f"{path}.crt") or {}), "key": is_pair(f"{path}.crt", f"{path}.key")}
+    if "consul" in found:
+        found["consul"]["in_use"] = _content(os.path.join(folder, "consul.key")) == _content(HANDED_OVER)
     return found
+
+
+def _content(path: str) -> bytes:
+    try:
+        with open(path, "rb") as stream:
+            return stream.read()
+    except OSError:
+        return b""
+
+
+def is_pair(certificate: str, key: str) -> bool:
+    """Whether the key lies there and is the certificate's; a run that was killed may have written one of them alone."""
+    try:
+        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(certificate, key)
+    except (OSError, ValueError):  # ssl's own error is an OSError
+        return False
+    return True

@@ -17,6 +17,7 @@ from ansible_collections.multihost.overlay.plugins.module_utils._consul_api impo
 Json = Dict[str, Any]
 
 MARK = "multihost.overlay"
+KINDS = ("agent", "engine")
 # Every Consul may see its members, which probe and doctor ask it for.
 AGENTS = "multihost-overlay-agents"
 AGENT_RULES = 'node_prefix "" { policy = "read" }\n'
@@ -48,10 +49,6 @@ class Steps(NamedTuple):
         """Whether there is something to do."""
         return bool(self.policies or self.tokens or self.stale)
 
-    def keeping(self) -> Steps:
-        """The same, with what is stale left alone."""
-        return self._replace(stale=[])
-
 
 def engine_rules(node: str) -> str:
     """What the engine of a node may do: all with its own keys, sessions on its own node, nothing else."""
@@ -76,9 +73,9 @@ def wanted(hosts: Iterable[Json], datacenter: str) -> Wanted:
     for host in hosts:
         name, identity = policy_name(host["name"]), {"NodeName": host["name"], "Datacenter": datacenter}
         policies.append(_policy(name, f"engine of {host['name']}", engine_rules(host["name"])))
-        agent = _token(host["agent"], f"agent of {host['name']}", [AGENTS])
+        agent = _token(host["agent"], _described("agent", host["name"]), [AGENTS])
         tokens.append({**agent, "NodeIdentities": [identity]})
-        tokens.append(_token(host["engine"], f"engine of {host['name']}", [name]))
+        tokens.append(_token(host["engine"], _described("engine", host["name"]), [name]))
     return Wanted(policies, tokens)
 
 
@@ -88,13 +85,19 @@ def _policy(name: str, what: str, rules: str) -> Json:
     return {"Name": name, "Description": f"{MARK}: {what}, rules {digest}", "Rules": rules}
 
 
-def _token(secret: str, what: str, policies: List[str]) -> Json:
+def _described(kind: str, host: str) -> str:
+    return f"{MARK}: {kind} of {host}"
+
+
+def _token(secret: str, description: str, policies: List[str]) -> Json:
     names = [{"Name": name} for name in policies]
-    return {"AccessorID": accessor(secret), "SecretID": secret, "Description": f"{MARK}: {what}", "Policies": names}
+    return {"AccessorID": accessor(secret), "SecretID": secret, "Description": description, "Policies": names}
 
 
-def plan(want: Wanted, policies: List[Json], tokens: List[Json]) -> Steps:
-    """Compare with what the API lists. Only what carries our mark, for a host that is wanted, is ever taken away."""
+def plan(want: Wanted, policies: List[Json], tokens: List[Json], settled: Iterable[str] = ()) -> Steps:
+    """Compare with what the API lists. Only tokens with our mark are ever taken away: those of hosts that are no more, and, of hosts
+    that are ``settled``, because their engines run with the present one, those that were made from other secrets.
+    """
     there = {policy["Name"]: policy for policy in policies}
     to_write = [
         {**policy, **({"ID": there[policy["Name"]]["ID"]} if policy["Name"] in there else {})}
@@ -103,9 +106,15 @@ def plan(want: Wanted, policies: List[Json], tokens: List[Json]) -> Steps:
     ]
     known = {token["AccessorID"] for token in tokens}
     keep = {token["AccessorID"] for token in want.tokens}
-    ours = {token["Description"] for token in want.tokens}
+    spared = {token["Description"] for token in want.tokens} - {
+        _described(kind, host) for kind in KINDS for host in settled
+    }
     stale = [
-        token["AccessorID"] for token in tokens if token["Description"] in ours and token["AccessorID"] not in keep
+        token["AccessorID"]
+        for token in tokens
+        if token["Description"].startswith(f"{MARK}: ")
+        and token["AccessorID"] not in keep
+        and token["Description"] not in spared
     ]
     return Steps(to_write, [token for token in want.tokens if token["AccessorID"] not in known], stale)
 

@@ -13,7 +13,8 @@ from typing import Iterable, Mapping, Tuple
 
 from ansible_collections.multihost.overlay.plugins.module_utils._daemon_flags import Flag, from_argv, merge_unit
 
-PATH = "/etc/systemd/system/docker.service.d/multihost-overlay-arguments.conf"
+# The last of all drop-ins by its name: another one behind it would take the listener's TLS away.
+PATH = "/etc/systemd/system/docker.service.d/zzz-multihost-overlay-arguments.conf"
 Files = Iterable[Tuple[str, str]]
 
 

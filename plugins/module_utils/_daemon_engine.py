@@ -184,9 +184,9 @@ class Engine:
 
     def order(self, verb: str) -> tuple[int, str]:
         """Start, restart or reload the unit, without waiting: a dockerd whose store drops packets takes minutes."""
-        if self.properties.get("NeedDaemonReload") == "yes":
-            run_program(["systemctl", "daemon-reload"])
         if verb != "reload":
+            # Also after files changed that systemd was not asked about since.
+            run_program(["systemctl", "daemon-reload"])
             run_program(["systemctl", "reset-failed", UNIT])
         status, out, complaints = run_program(["systemctl", "--no-block", verb, UNIT])
         return status, out + complaints

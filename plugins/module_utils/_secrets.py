@@ -35,6 +35,8 @@ def new() -> Json:
     """Secrets for a cluster that has none."""
     return {
         "schema_version": SCHEMA_VERSION,
+        # Counted up by whatever changes them, so that of two hosts the one is known that a run which was killed did not reach.
+        "serial": 1,
         "gossip_key": base64.b64encode(secrets.token_bytes(GOSSIP_BYTES)).decode(),
         "seed": secrets.token_hex(32),
         # Counted up by a rotation, which makes other tokens of the same seed.
@@ -59,6 +61,8 @@ def problems(found: Any) -> List[str]:
         for name in AUTHORITIES
         if (f"{name}_key" in found) != (f"{name}_certificate" in found)
     ]
+    if not isinstance(found.get("serial"), int):
+        wrong.append("serial is no number")
     generations = found.get("generations")
     if not isinstance(generations, dict) or not all(isinstance(value, int) for value in generations.values()):
         wrong.append("generations is not a mapping to numbers")
@@ -77,19 +81,21 @@ def choose(read: Mapping[str, Any], given: Mapping[str, str], unread: List[str])
             raise SecretsError(
                 f"{host}: {PATH} cannot be used: {'; '.join(wrong)}. Put back the file of another store's host"
             )
-    _same(held)
+    newest = _newest(held)
     if not held and unread:
         raise SecretsError(
             f"none of {', '.join(sorted(read)) or 'the hosts of this run'} has {PATH}, and {', '.join(unread)} could not be asked. "
             "New secrets would lock out a cluster that has some: run again with all hosts of the store"
         )
-    chosen = dict(next(iter(held.values()), None) or new())
+    chosen = dict(newest or new())
     for key, value in ((key, value) for key, value in given.items() if value):
         if held and chosen.get(key, value) != value:
             raise SecretsError(
-                f"the {key} that was given is not the one in {PATH}: playbooks/rotate_keys.yml changes it"
+                f"the {key} that was given is not the one in {PATH} of {', '.join(sorted(held))}: take it out"
             )
         chosen[key] = value
+    if newest and chosen != newest:
+        chosen["serial"] = newest["serial"] + 1
     wrong = problems(chosen)
     if wrong:
         raise SecretsError(f"what was given cannot be used: {'; '.join(wrong)}")
@@ -105,22 +111,31 @@ def rotated(found: Json) -> Json:
         return found
     generations = {**found["generations"], "engine": found["generations"]["engine"] + 1}
     fresh = {"gossip_key": new()["gossip_key"], "gossip_key_old": found["gossip_key"], "generations": generations}
-    return {**found, **fresh}
+    return {**found, **fresh, "serial": found["serial"] + 1}
 
 
 def settled(found: Json) -> Json:
     """Without what a rotation kept."""
-    return {key: value for key, value in found.items() if key != "gossip_key_old"}
+    if "gossip_key_old" not in found:
+        return found
+    kept = {key: value for key, value in found.items() if key != "gossip_key_old"}
+    return {**kept, "serial": found["serial"] + 1}
 
 
-def _same(held: Mapping[str, Json]) -> None:
-    hosts = sorted(held)
-    for host in hosts[1:]:
-        if held[host] != held[hosts[0]]:
+def _newest(held: Mapping[str, Json]) -> Json | None:
+    """The secrets of the host that was reached last. Of one cluster they have the same seed."""
+    hosts = sorted(held, key=lambda host: held[host]["serial"])
+    if not hosts:
+        return None
+    last = hosts[-1]
+    for host in hosts[:-1]:
+        other = held[host]
+        if other["seed"] != held[last]["seed"] or (other["serial"] == held[last]["serial"] and other != held[last]):
             raise SecretsError(
-                f"{hosts[0]} and {host} have different secrets in {PATH}: they belonged to two clusters, or a rotation was "
-                "interrupted. Copy the file of the host whose Consul serves to the other, or run playbooks/rotate_keys.yml"
+                f"{host} and {last} have different secrets in {PATH}: they belonged to two clusters, or two runs changed them at the same "
+                "time. Copy the file of the host whose Consul serves to the other"
             )
+    return held[last]
 
 
 def token(found: Json, purpose: str, host: str = "") -> str:

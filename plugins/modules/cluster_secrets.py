@@ -71,7 +71,7 @@ secrets:
   description: What is to lie on each of O(keepers).
   type: dict
   returned: success
-  sample: {schema_version: 1, gossip_key: "...", seed: "...", generations: {engine: 1, agent: 1, management: 1}}
+  sample: {schema_version: 1, serial: 1, gossip_key: "...", seed: "...", generations: {engine: 1, agent: 1, management: 1}}
 tokens:
   description: What follows from it, a token for who manages Consul, and two for each of O(hosts).
   type: dict

@@ -14,8 +14,8 @@ description:
   - Makes, for each host, a token for its Consul and a policy with a token for its engine, in a single remote execution where a task
     for each would cost three for each host.
   - An engine may read and write Docker's keys and hold sessions on its own node, nothing else.
-  - Tokens of the same hosts that were made from other secrets are taken away with O(stale=remove). Those of other hosts, and whatever was
-    not made by this module, are left alone.
+  - Tokens of its own making that were made from other secrets are taken away where the host is among O(settled), or not among O(hosts) any
+    more. Whatever was not made by this module is left alone.
 extends_documentation_fragment:
   - multihost.overlay.attributes
 attributes:
@@ -57,12 +57,12 @@ options:
     description: Consul's name for the data center.
     type: str
     default: dc1
-  stale:
+  settled:
     description:
-      - What becomes of tokens of these hosts that were made from other secrets. V(keep) leaves them while an engine may still have one.
-    type: str
-    choices: [remove, keep]
-    default: remove
+      - Those of O(hosts) whose engines run with the present token, so that tokens which were made from other secrets can go.
+    type: list
+    elements: str
+    default: []
   wait:
     description: Seconds to wait for a Consul that has no leader, or does not know the token, yet.
     type: int
@@ -89,8 +89,8 @@ made:
   elements: str
   returned: success
   sample: ["policy multihost-overlay-engine-node1-6c9e2c61", "token multihost.overlay: engine of node1"]
-stale:
-  description: Accessor IDs of these hosts' tokens that were made from other secrets, whether or not they were taken away.
+old:
+  description: Accessor IDs of tokens that were made from other secrets and are left, because their hosts are not among O(settled).
   type: list
   elements: str
   returned: success
@@ -119,13 +119,15 @@ def run(module: AnsibleModule) -> dict[str, Any]:
     """List, compare, do."""
     params = module.params
     acl = Acl(params["url"], params["token"])
-    found = plan(wanted(params["hosts"], params["datacenter"]), *acl.lists(params["wait"]))
-    steps = found if params["stale"] == "remove" else found.keeping()
+    policies, tokens = acl.lists(params["wait"])
+    want, every = wanted(params["hosts"], params["datacenter"]), [host["name"] for host in params["hosts"]]
+    steps = plan(want, policies, tokens, params["settled"])
     if not module.check_mode:
         acl.do(steps)
     made = words(steps)
     diff = {"before": "", "after": "".join(f"{line}\n" for line in made)}
-    return {"changed": steps.any, "made": made, "stale": found.stale, "diff": diff}
+    old = [accessor for accessor in plan(want, policies, tokens, every).stale if accessor not in steps.stale]
+    return {"changed": steps.any, "made": made, "old": old, "diff": diff}
 
 
 def main() -> None:
@@ -145,7 +147,7 @@ def main() -> None:
                 },
             },
             "datacenter": {"type": "str", "default": "dc1"},
-            "stale": {"type": "str", "choices": ["remove", "keep"], "default": "remove"},
+            "settled": {"type": "list", "elements": "str", "default": []},
             "wait": {"type": "int", "default": 60},
         },
         supports_check_mode=True,

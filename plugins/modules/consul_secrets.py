@@ -113,7 +113,7 @@ def in_order(found: Any, params: dict[str, Any]) -> bool:
         lists = Acl(params["url"], made["management"]).lists(0)
     except ConsulError:
         return False
-    return not plan(wanted(hosts, params["datacenter"]), *lists).any
+    return not plan(wanted(hosts, params["datacenter"]), *lists, settled=params["hosts"]).any
 
 
 def main() -> None:

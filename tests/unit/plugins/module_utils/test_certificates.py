@@ -44,6 +44,8 @@ def certificate(tmp_path: Path) -> Path:
     )
     path = tmp_path / "node1.crt"
     path.write_bytes(made.public_bytes(serialization.Encoding.PEM))
+    plain, pkcs8 = serialization.NoEncryption(), serialization.PrivateFormat.PKCS8
+    (tmp_path / "node1.key").write_bytes(key.private_bytes(serialization.Encoding.PEM, pkcs8, plain))
     return path
 
 
@@ -60,11 +62,28 @@ def test_what_is_no_certificate_is_none(tmp_path: Path) -> None:
     assert certificates.read(str(tmp_path / "x")) is certificates.read(str(tmp_path / "y")) is None
 
 
-def test_those_of_a_folder_tell_whether_their_keys_are_there(certificate: Path) -> None:
+def test_those_of_a_folder_tell_whether_their_own_keys_are_there(certificate: Path) -> None:
     folder = certificate.parent
     (folder / "odd.crt").write_text("x")
-    (folder / "node1.key").write_text("")
     found = certificates.read_all(str(folder))
     assert found["odd"] == {"key": False}
     assert (found["node1"]["key"], found["node1"]["issuer"]) == (True, "overlay CA 1")
     assert certificates.read_all(str(folder / "none")) == {}
+    assert "in_use" not in found["node1"]
+    # As a run leaves it that was killed between the two files.
+    other = ec.generate_private_key(ec.SECP256R1())
+    pem = other.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
+    (folder / "node1.key").write_bytes(pem)
+    assert certificates.read_all(str(folder))["node1"]["key"] is False
+
+
+def test_whether_consul_was_given_its_present_key(certificate: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder, copy = certificate.parent, certificate.parent / "copy"
+    monkeypatch.setattr(certificates, "HANDED_OVER", str(copy))
+    for suffix in ("crt", "key"):
+        (folder / f"consul.{suffix}").write_bytes((folder / f"node1.{suffix}").read_bytes())
+    assert certificates.read_all(str(folder))["consul"]["in_use"] is False
+    copy.write_bytes((folder / "consul.key").read_bytes())
+    assert certificates.read_all(str(folder))["consul"]["in_use"] is True

@@ -44,17 +44,22 @@ def test_a_policy_with_other_rules_is_updated_under_its_id() -> None:
     assert (step["ID"], step["Rules"]) == (policies[1]["ID"], acl.engine_rules("a"))
 
 
-def test_rotated_tokens_replace_those_of_their_host_and_nobody_else_s() -> None:
+def test_rotated_tokens_replace_those_of_before_once_their_engine_has_them() -> None:
+    policies, tokens = listed(WANT)
+    rotated = acl.wanted([{**host, "engine": f"rotated-{host['name']}"} for host in HOSTS], "dc1")
+    steps = acl.plan(rotated, policies, tokens)
+    assert [token["SecretID"] for token in steps.tokens] == [f"rotated-{host['name']}" for host in HOSTS]
+    assert (steps.stale, steps.policies) == ([], [])
+    assert acl.plan(rotated, policies, tokens, settled=["a"]).stale == [acl.accessor("engine-a")]
+
+
+def test_tokens_of_a_host_that_is_no_more_go_and_somebody_else_s_stay() -> None:
     policies, tokens = listed(WANT)
     others = [
         {"AccessorID": "x", "Description": "somebody's"},
         {"AccessorID": "y", "Description": "multihost.overlay: engine of z"},
     ]
-    rotated = acl.wanted([{**HOSTS[0], "engine": "rotated"}, HOSTS[1]], "dc1")
-    steps = acl.plan(rotated, policies, [*tokens, *others])
-    assert [token["SecretID"] for token in steps.tokens] == ["rotated"]
-    assert steps.stale == [acl.accessor("engine-a")]
-    assert steps.policies == []
+    assert acl.plan(WANT, policies, [*tokens, *others]).stale == ["y"]
 
 
 def test_an_accessor_does_not_give_its_token_away() -> None:

@@ -34,7 +34,7 @@ def test_none_are_made_while_a_host_cannot_be_asked() -> None:
 def test_a_ca_is_added_to_a_cluster_that_has_none_and_never_replaced() -> None:
     held, ca = cluster.new(), {"ca_key": "k", "ca_certificate": "c"}
     with_ca = cluster.choose({"a": held}, ca, [])
-    assert with_ca == {**held, **ca}
+    assert with_ca == {**held, **ca, "serial": 2}
     assert cluster.choose({"a": with_ca}, {"ca_key": "", "ca_certificate": ""}, []) == with_ca
     with pytest.raises(cluster.SecretsError, match="ca_key that was given is not the one"):
         cluster.choose({"a": with_ca}, {"ca_key": "other", "ca_certificate": "c"}, [])
@@ -43,12 +43,22 @@ def test_a_ca_is_added_to_a_cluster_that_has_none_and_never_replaced() -> None:
 def test_two_kinds_are_named() -> None:
     with pytest.raises(cluster.SecretsError, match="a and b have different secrets"):
         cluster.choose({"a": cluster.new(), "b": cluster.new()}, NONE_GIVEN, [])
+    held = cluster.new()
+    with pytest.raises(cluster.SecretsError, match="changed them at the same time"):
+        cluster.choose({"a": cluster.rotated(held), "b": cluster.rotated(held)}, NONE_GIVEN, [])
+
+
+def test_a_host_that_a_killed_run_did_not_reach_follows_the_others() -> None:
+    held = cluster.new()
+    begun = cluster.rotated(held)
+    assert cluster.choose({"a": begun, "b": held}, NONE_GIVEN, []) == begun
+    assert cluster.choose({"a": begun, "b": cluster.settled(begun)}, NONE_GIVEN, []) == cluster.settled(begun)
 
 
 def test_given_ones_are_taken_by_a_new_cluster_and_refused_by_another() -> None:
     given = {"seed": "ab" * 32, "gossip_key": ""}
     assert cluster.choose({"a": None}, given, [])["seed"] == "ab" * 32
-    with pytest.raises(cluster.SecretsError, match="rotate_keys"):
+    with pytest.raises(cluster.SecretsError, match="take it out"):
         cluster.choose({"a": cluster.new()}, given, [])
     with pytest.raises(cluster.SecretsError, match="64 hexadecimal digits"):
         cluster.choose({"a": None}, {"seed": "short"}, [])
