@@ -21,7 +21,7 @@ ME = pwd.getpwuid(os.getuid()).pw_name
 MY_GROUP = grp.getgrgid(os.getgid()).gr_name
 
 
-def entry(path: Path, content: str = "new\n", **changes: Any) -> dict[str, Any]:
+def entry(path: Path, content: str | None = "new\n", **changes: Any) -> dict[str, Any]:
     base = {
         "path": str(path),
         "content": content,
@@ -144,7 +144,8 @@ def test_a_secret_is_not_in_the_diff(tmp_path: Path, manifest_path: Path) -> Non
 
 def test_a_secret_is_not_in_the_journal() -> None:
     """Modules write there how they were called, before any of our code runs; what is within a list is not left out."""
-    assert host_files.ARGUMENTS["secrets"]["no_log"] is True
+    arguments: dict[str, Any] = host_files.ARGUMENTS
+    assert arguments["secrets"]["no_log"] is True
     assert not [name for name in host_files.FILE_SPEC if "secret" in name]
 
 
