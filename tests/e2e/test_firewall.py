@@ -27,6 +27,7 @@ from tests.e2e.walls import (
     open_to_peers,
     role,
     scan,
+    scan_from_container,
     site,
     verify,
     wait_until_alone,
@@ -85,6 +86,19 @@ def test_flushes_of_others(walled: Cluster, tmp_path: Path) -> None:
     verify(tmp_path)
     walled.run("node1", "systemctl", "restart", "docker.service")
     wait_until_joined(walled, "node1")
+
+
+def test_a_container_does_not_pass_for_its_host(walled: Cluster) -> None:
+    walled.start_service("node1", "prober", "bridge")
+    try:
+        assert scan_from_container(walled, "node1", "prober", "node2") == set()
+        # It is our chain that stops it.
+        walled.run("node1", "nft", "delete", "chain", "inet", "multihost_overlay", "forward")
+        assert "4 udp 4789" in scan_from_container(walled, "node1", "prober", "node2")
+    finally:
+        walled.remove_containers("prober")
+        walled.run("node1", "systemctl", "reload", "multihost-overlay-firewall.service")
+    assert "chain forward" in walled.out("node1", "nft", "list", "table", "inet", "multihost_overlay")
 
 
 @pytest.mark.long

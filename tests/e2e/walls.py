@@ -104,6 +104,14 @@ def scan(cluster: Cluster, source: str, host: str) -> tuple[set[str], set[int]]:
     return seen, answered
 
 
+def scan_from_container(cluster: Cluster, source: str, container: str, host: str) -> set[str]:
+    """What of the closed ports came through from a container, whose packets have its host's address by then."""
+    prepare(cluster, source, host)
+    jobs = [(IPV4[host], protocol, port) for protocol, ports in PORTS[host].items() for port in ports]
+    cluster.out(source, "docker", "exec", container, "/usr/bin/python3", "-c", SCAN, json.dumps(jobs))
+    return arrived(cluster, host)
+
+
 def every(host: str, version: int) -> set[str]:
     """All closed ports of a host, as the witness names them."""
     return {f"{version} {protocol} {port}" for protocol, ports in PORTS[host].items() for port in ports}
