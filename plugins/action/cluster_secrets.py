@@ -13,11 +13,11 @@ from cryptography import x509
 from ansible_collections.multihost.overlay.plugins.action.verify_report import plain, registered
 from ansible_collections.multihost.overlay.plugins.module_utils._secrets import (
     AUTHORITIES,
+    STEPS,
     SecretsError,
     choose,
-    rotated,
-    settled,
     tokens,
+    trusted,
 )
 
 # What the hosts' task registered; role overlay_consul uses this name.
@@ -46,7 +46,7 @@ class ActionModule(ActionBase):
 
     _requires_connection = False
     _supports_check_mode = True
-    _VALID_ARGS = frozenset(["keepers", "hosts", "given", "rotation"])
+    _VALID_ARGS = frozenset(["keepers", "hosts", "given", "step"])
 
     def run(self, tmp: str | None = None, task_vars: Json | None = None) -> Json:
         """Read what was registered; fail in words where nothing can be chosen."""
@@ -56,7 +56,7 @@ class ActionModule(ActionBase):
                 "keepers": {"type": "list", "elements": "str", "required": True},
                 "hosts": {"type": "list", "elements": "str", "required": True},
                 "given": {"type": "dict", "default": {}, "no_log": True},
-                "rotation": {"type": "str", "choices": ["none", "begin", "end"], "default": "none"},
+                "step": {"type": "str", "choices": list(STEPS), "default": "none"},
             }
         )
         args = plain(args)
@@ -66,9 +66,12 @@ class ActionModule(ActionBase):
             chosen = choose(read, args["given"], [host for host in args["keepers"] if host not in read])
         except SecretsError as exc:
             raise AnsibleActionFail(str(exc)) from exc
-        if args["rotation"] != "none":
-            chosen = rotated(chosen) if args["rotation"] == "begin" else settled(chosen)
+        chosen = STEPS[args["step"]](chosen)
         result.update({name: authority(chosen, name) for name in AUTHORITIES if f"{name}_key" in chosen})
+        if "ca_next" in result and result["ca_next"]["name"] == result["ca"]["name"]:
+            # By its name a certificate tells who has issued it.
+            raise AnsibleActionFail(f"the new CA has the common name of the present one, {result['ca']['name']}: give it another")
         lacking = [host for host in args["keepers"] if read.get(host) != chosen]
         result.update(changed=False, secrets=chosen, tokens=tokens(chosen, args["hosts"]), lacking=lacking)
+        result["trusted"] = trusted(chosen)
         return result

@@ -4,18 +4,33 @@
 
 from __future__ import annotations
 
+import hashlib
+import math
 import os
 import ssl
-from typing import Any, Dict, Optional, Tuple
+import time
+from typing import Any, Dict, Iterator, Mapping, NamedTuple, Optional, Tuple
 
 Json = Dict[str, Any]
 FOLDER = "/etc/multihost-overlay/tls"
-# The copy that Consul's unit gives it.
-HANDED_OVER = "/run/overlay-consul/consul.key"
+# Where Consul's unit gives it copies of its own.
+HANDED_OVER = "/run/overlay-consul"
+CONSULS = ("consul.key", "consul.crt", "ca.crt")
+# The CAs, and how long before their end that is said; other certificates 30 days before, which is half of what site.yml renews them at.
+WARN_DAYS = {"ca": 90, "docker-clients": 90}
 Names = Tuple[Tuple[Tuple[str, str], ...], ...]
 
 # The name of CPython's function is private, and the same from 3.8 to 3.13; where it is missing a certificate is unknown.
 _DECODE = getattr(getattr(ssl, "_ssl", None), "_test_decode_cert", None)
+
+
+class Ending(NamedTuple):
+    """A certificate that ends soon or has ended."""
+
+    name: str
+    authority: bool
+    ended: bool
+    message: str
 
 
 def common_name(names: Names) -> str:
@@ -54,7 +69,11 @@ def read_all(folder: str = FOLDER) -> Dict[str, Json]:
         path = os.path.join(folder, name)
         found[name] = {**(read(f"{path}.crt") or {}), "key": is_pair(f"{path}.crt", f"{path}.key")}
     if "consul" in found:
-        found["consul"]["in_use"] = _content(os.path.join(folder, "consul.key")) == _content(HANDED_OVER)
+        found["consul"]["in_use"] = all(
+            _content(os.path.join(folder, name)) == _content(os.path.join(HANDED_OVER, name)) for name in CONSULS
+        )
+    if "ca" in found:
+        found["ca"]["digest"] = hashlib.sha256(_content(os.path.join(folder, "ca.crt"))).hexdigest()
     return found
 
 
@@ -73,3 +92,12 @@ def is_pair(certificate: str, key: str) -> bool:
     except (OSError, ValueError):  # ssl's own error is an OSError
         return False
     return True
+
+
+def ending(certificates: Mapping[str, Mapping[str, Any]], now: float) -> Iterator[Ending]:
+    """Those that end soon, or have ended."""
+    for name, found in sorted(certificates.items()):
+        left = found.get("not_after", math.inf) - now
+        if left < WARN_DAYS.get(name, 30) * 86400:
+            day = time.strftime("%Y-%m-%d", time.gmtime(found["not_after"]))
+            yield Ending(name, name in WARN_DAYS, left <= 0, f"the certificate {name} {'has ended' if left <= 0 else 'ends'} on {day}")

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import os
+import time
 from typing import Any, Callable, Mapping
 
 from ansible_collections.multihost.overlay.plugins.module_utils._certificates import read_all
@@ -75,7 +76,7 @@ def read_host(
         "init": "",
     }
     nowhere: dict[str, Any] = {"addresses": None, "routes": None, "interfaces": [], "resolvers": []}
-    observed: dict[str, Any] = {"root": os.geteuid() == 0, "architecture": os.uname().machine}
+    observed: dict[str, Any] = {"root": os.geteuid() == 0, "architecture": os.uname().machine, "now": time.time()}
     observed.update(guarded(reader, "the host's identity", lambda: read_identity(reader), nobody))
     observed.update(guarded(reader, "the host's network", lambda: read_network(reader), nowhere))
     ports = [*wanted["store_ports"], *wanted.get("engine_ports", []), *([GOSSIP_PORT] if wanted["docker_host"] else [])]
@@ -91,6 +92,7 @@ def read_host(
         ("kernel_net", lambda: read_kernel(reader, observed, wanted), {}),
         ("listeners", lambda: read_listeners(reader, ports, udp), []),
         ("manifest", lambda: read_manifest(reader), {"roles": []}),
+        ("certificates", read_all, {}),
         ("engine", lambda: read_engine(reader, make_client, networks), NO_ENGINE),
     ]
     for name, read, default in sections:
@@ -155,6 +157,6 @@ def host_facts(observed: Mapping[str, Any]) -> dict[str, Any]:
         bridges=docker_bridges(observed["addresses"] or []),
         # A host that joins is let in by the others only after preflight: who probes the paths before has to know.
         firewall=observed["kernel_net"].get("firewall", {"loaded": False, "peers": []}),
-        certificates=read_all(),
+        certificates=observed["certificates"],
         engine=engine_facts(observed["engine"]),
     )

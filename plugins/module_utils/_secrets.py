@@ -15,15 +15,16 @@ import hmac
 import re
 import secrets
 import uuid
-from typing import Any, Dict, List, Mapping
+from typing import Any, Callable, Dict, List, Mapping
 
 Json = Dict[str, Any]
 
 SCHEMA_VERSION = 1
 PATH = "/etc/multihost-overlay/secrets.json"
 GOSSIP_BYTES = 32  # Consul's own `keygen` makes so many since 1.8; 16 and 24 are valid too
-# The cluster's CA; and one whose certificates Docker takes for its clients', who are root on every host: those of the first are not.
-AUTHORITIES = ("ca", "client_ca")
+# The cluster's CA; one whose certificates Docker takes for its clients', who are root on every host: those of the first are not; and,
+# while the first is being replaced, the one that follows.
+AUTHORITIES = ("ca", "client_ca", "ca_next")
 SEED = re.compile(r"[0-9a-f]{64}")
 
 
@@ -89,11 +90,13 @@ def choose(read: Mapping[str, Any], given: Mapping[str, str], unread: List[str])
         )
     chosen = dict(newest or new())
     for key, value in ((key, value) for key, value in given.items() if value):
-        if held and chosen.get(key, value) != value:
+        if held and value not in (chosen.get(key, value), chosen.get(key.replace("ca_", "ca_next_", 1))):
             raise SecretsError(
                 f"the {key} that was given is not the one in {PATH} of {', '.join(sorted(held))}: take it out"
+                + (", or run playbooks/rotate_ca.yml" if key.startswith("ca_") else "")
             )
-        chosen[key] = value
+        if not held or key not in chosen:
+            chosen[key] = value
     if newest and chosen != newest:
         chosen["serial"] = newest["serial"] + 1
     wrong = problems(chosen)
@@ -114,12 +117,51 @@ def rotated(found: Json) -> Json:
     return {**found, **fresh, "serial": found["serial"] + 1}
 
 
+def _without(found: Json, *keys: str) -> Json:
+    """The secrets without some of them; the same where there are none of these."""
+    kept = {key: value for key, value in found.items() if key not in keys}
+    return found if len(kept) == len(found) else {**kept, "serial": found["serial"] + 1}
+
+
 def settled(found: Json) -> Json:
-    """Without what a rotation kept."""
-    if "gossip_key_old" not in found:
+    """Without the key that a rotation kept."""
+    return _without(found, "gossip_key_old")
+
+
+def ca_swapped(found: Json) -> Json:
+    """The CA that follows signs from now on; of the one before the certificate is kept, because there are certificates of it."""
+    if "ca_next_key" not in found:
         return found
-    kept = {key: value for key, value in found.items() if key != "gossip_key_old"}
-    return {**kept, "serial": found["serial"] + 1}
+    swapped = {"ca_key": found["ca_next_key"], "ca_certificate": found["ca_next_certificate"]}
+    kept = _without(found, "ca_next_key", "ca_next_certificate")
+    return {**kept, **swapped, "ca_old_certificate": found["ca_certificate"]}
+
+
+def ca_settled(found: Json) -> Json:
+    """Without the CA of before."""
+    return _without(found, "ca_old_certificate")
+
+
+def clients_revoked(found: Json) -> Json:
+    """Without the CA of Docker's clients; a new one is made where the API is served."""
+    return _without(found, "client_ca_key", "client_ca_certificate")
+
+
+# Each is done at once and can be done again: of what is done nothing is left to do.
+STEPS: Dict[str, Callable[[Json], Json]] = {
+    "none": dict,
+    "keys_begin": rotated,
+    "keys_end": settled,
+    "ca_swap": ca_swapped,
+    "ca_end": ca_settled,
+    "clients_revoke": clients_revoked,
+}
+
+
+def trusted(found: Json) -> str:
+    """The CAs whose certificates are valid, as one PEM: while one follows another, both."""
+    names = ("ca_certificate", "ca_next_certificate", "ca_old_certificate")
+    return "".join(f"{found[name].strip()}\n" for name in names if name in found)
 
 
 def _newest(held: Mapping[str, Json]) -> Json | None:

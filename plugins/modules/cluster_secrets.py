@@ -39,15 +39,19 @@ options:
   given:
     description: >-
       Secrets that the user has given, or that were made for a cluster which lacks them, C(gossip_key), C(seed), and key and
-      certificate (PEM) of the CAs, C(ca_key), C(ca_certificate), C(client_ca_key) and C(client_ca_certificate); empty ones are not given.
+      certificate (PEM) of the CAs, C(ca_key), C(ca_certificate), C(client_ca_key), C(client_ca_certificate), and C(ca_next_key) and
+      C(ca_next_certificate) of the one that is to replace the first; empty ones are not given.
     type: dict
     default: {}
-  rotation:
+  step:
     description:
-      - V(begin) makes a new gossip key and new tokens for the engines, keeping the old key beside it, and goes on with those of a rotation
-        that was interrupted. V(end) drops the old key.
+      - Of a rotation. A step that was done before changes nothing more, so that one that was interrupted goes on.
+      - V(keys_begin) makes a new gossip key and new tokens for the engines, keeping the old key beside it; V(keys_end) drops the old key.
+      - V(ca_swap) lets the CA that was given as C(ca_next_key) and C(ca_next_certificate) sign, keeping the certificate of the one before;
+        V(ca_end) drops that.
+      - V(clients_revoke) drops the CA of Docker's clients.
     type: str
-    choices: [none, begin, end]
+    choices: [none, keys_begin, keys_end, ca_swap, ca_end, clients_revoke]
     default: none
 requirements:
   - cryptography on the controller, which ansible-core brings
@@ -87,6 +91,11 @@ client_ca:
   type: dict
   returned: where there is one
   sample: {name: multihost-overlay Docker clients CA 0a7719c2, certificate: "...", key: "..."}
+trusted:
+  description: The certificates (PEM) of the CAs that hosts are to trust; two while one replaces another, none where there is none.
+  type: str
+  returned: success
+  sample: "..."
 lacking:
   description: Those of O(keepers) that do not have it yet.
   type: list

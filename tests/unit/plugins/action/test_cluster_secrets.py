@@ -17,7 +17,7 @@ from ansible_collections.multihost.overlay.plugins.module_utils import _secrets 
 def known(monkeypatch: pytest.MonkeyPatch, read: dict[str, Any], keepers: list[str]) -> dict[str, Any]:
     """The action with what hosts have registered; None is a host that fell out."""
     action = object.__new__(cluster_secrets.ActionModule)
-    args = {"keepers": keepers, "hosts": ["a", "b", "c"], "given": {}, "rotation": "none"}
+    args = {"keepers": keepers, "hosts": ["a", "b", "c"], "given": {}, "step": "none"}
     monkeypatch.setattr(ActionBase, "run", lambda *_unused: {})
     monkeypatch.setattr(action, "validate_argument_spec", lambda **_unused: (None, args))
     hostvars = {host: {} if answer is None else {cluster_secrets.READ: answer} for host, answer in read.items()}

@@ -79,11 +79,29 @@ def test_those_of_a_folder_tell_whether_their_own_keys_are_there(certificate: Pa
     assert certificates.read_all(str(folder))["node1"]["key"] is False
 
 
-def test_whether_consul_was_given_its_present_key(certificate: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    folder, copy = certificate.parent, certificate.parent / "copy"
-    monkeypatch.setattr(certificates, "HANDED_OVER", str(copy))
-    for suffix in ("crt", "key"):
-        (folder / f"consul.{suffix}").write_bytes((folder / f"node1.{suffix}").read_bytes())
-    assert certificates.read_all(str(folder))["consul"]["in_use"] is False
-    copy.write_bytes((folder / "consul.key").read_bytes())
+@pytest.mark.parametrize("stale", certificates.CONSULS)
+def test_whether_consul_was_given_its_present_files(
+    certificate: Path, monkeypatch: pytest.MonkeyPatch, stale: str
+) -> None:
+    folder, copies = certificate.parent, certificate.parent / "copies"
+    copies.mkdir()
+    monkeypatch.setattr(certificates, "HANDED_OVER", str(copies))
+    for name in certificates.CONSULS:
+        (folder / name).write_bytes((folder / f"node1.{name[-3:]}").read_bytes())
+        (copies / name).write_bytes((folder / name).read_bytes())
     assert certificates.read_all(str(folder))["consul"]["in_use"] is True
+    (copies / stale).write_text("of before")
+    assert certificates.read_all(str(folder))["consul"]["in_use"] is False
+
+
+def test_what_ends_is_told_before() -> None:
+    days = {"consul": 31, "docker": 29, "gone": -1, "ca": 89, "docker-clients": 91}
+    ends = {name: {"not_after": left * 86400} for name, left in days.items()}
+    found = list(certificates.ending({**ends, "odd": {}}, 0.0))
+    assert [(entry.name, entry.authority, entry.ended) for entry in found] == [
+        ("ca", True, False),
+        ("docker", False, False),
+        ("gone", False, True),
+    ]
+    assert found[1].message == "the certificate docker ends on 1970-01-30"
+    assert found[2].message == "the certificate gone has ended on 1969-12-31"

@@ -106,6 +106,38 @@ def test_a_rotation_changes_the_key_and_the_engines_tokens_and_nothing_else() ->
     assert set(ended) == set(held)
 
 
+def with_ca(**more: str) -> dict[str, Any]:
+    return {**cluster.new(), "ca_key": "k1", "ca_certificate": "c1\n", **more}
+
+
+def test_one_ca_follows_another_and_both_are_trusted_meanwhile() -> None:
+    held = with_ca()
+    begun = cluster.choose({"a": held}, {"ca_next_key": "k2", "ca_next_certificate": "c2"}, [])
+    assert (begun["ca_key"], begun["serial"], cluster.trusted(begun)) == ("k1", 2, "c1\nc2\n")
+    swapped = cluster.ca_swapped(begun)
+    assert (swapped["ca_key"], swapped["serial"], cluster.trusted(swapped)) == ("k2", 3, "c2\nc1\n")
+    assert cluster.ca_swapped(swapped) == swapped
+    ended = cluster.ca_settled(swapped)
+    assert (set(ended), cluster.trusted(ended)) == (set(held), "c2\n")
+    assert cluster.ca_settled(ended) == ended
+    assert [cluster.problems(found) for found in (begun, swapped, ended)] == [[], [], []]
+
+
+def test_an_inventory_may_have_the_ca_that_follows_already() -> None:
+    begun, given = with_ca(ca_next_key="k2", ca_next_certificate="c2"), {"ca_key": "k2", "ca_certificate": "c2"}
+    assert cluster.choose({"a": begun}, given, []) == begun
+    swapped = cluster.ca_swapped(begun)
+    assert cluster.choose({"a": swapped}, given, []) == swapped
+    with pytest.raises(cluster.SecretsError, match=r"run playbooks/rotate_ca\.yml"):
+        cluster.choose({"a": with_ca()}, given, [])
+
+
+def test_the_ca_of_docker_s_clients_can_be_dropped() -> None:
+    held = with_ca(client_ca_key="k", client_ca_certificate="c")
+    assert set(held) - set(cluster.clients_revoked(held)) == {"client_ca_key", "client_ca_certificate"}
+    assert cluster.clients_revoked(held)["serial"] == 2
+
+
 def test_the_ca_of_docker_s_clients_has_both_parts() -> None:
     assert cluster.problems({**cluster.new(), "client_ca_key": "k"}) == [
         "client_ca_key and client_ca_certificate go together"
