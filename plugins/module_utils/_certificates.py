@@ -59,7 +59,7 @@ def read(path: str) -> Optional[Json]:
 
 
 def read_all(folder: str = FOLDER) -> Dict[str, Json]:
-    """Those of a folder by their names, each with whether its own key lies beside it; what cannot be decoded is empty."""
+    """Those of a folder by their names, each with its file's SHA-256 and whether its own key lies beside it."""
     try:
         names = sorted(name[:-4] for name in os.listdir(folder) if name.endswith(".crt"))
     except OSError:
@@ -67,13 +67,12 @@ def read_all(folder: str = FOLDER) -> Dict[str, Json]:
     found = {}
     for name in names:
         path = os.path.join(folder, name)
-        found[name] = {**(read(f"{path}.crt") or {}), "key": is_pair(f"{path}.crt", f"{path}.key")}
+        digest = hashlib.sha256(_content(f"{path}.crt")).hexdigest()
+        found[name] = {**(read(f"{path}.crt") or {}), "key": is_pair(f"{path}.crt", f"{path}.key"), "digest": digest}
     if "consul" in found:
         found["consul"]["in_use"] = all(
             _content(os.path.join(folder, name)) == _content(os.path.join(HANDED_OVER, name)) for name in CONSULS
         )
-    if "ca" in found:
-        found["ca"]["digest"] = hashlib.sha256(_content(os.path.join(folder, "ca.crt"))).hexdigest()
     return found
 
 

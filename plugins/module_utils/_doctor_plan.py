@@ -12,8 +12,9 @@ from ansible_collections.multihost.overlay.plugins.module_utils._certificates im
 from ansible_collections.multihost.overlay.plugins.module_utils._doctor_checks import found
 from ansible_collections.multihost.overlay.plugins.module_utils._doctor_host import Line, complaints, options_of
 from ansible_collections.multihost.overlay.plugins.module_utils._preflight_checks import found as beforehand
-from ansible_collections.multihost.overlay.plugins.module_utils._preflight_classic import BRIDGE, TLS_FILES
+from ansible_collections.multihost.overlay.plugins.module_utils._preflight_classic import BRIDGE
 from ansible_collections.multihost.overlay.plugins.module_utils._preflight_plan_engine import resolved_advertise
+from ansible_collections.multihost.overlay.plugins.module_utils._store import TLS_FILES
 
 DAEMON_JSON = "/etc/docker/daemon.json"
 # Keys of daemon.json that /info shows, and under which name.

@@ -15,9 +15,9 @@ from typing import Any, Iterable, Mapping
 from urllib.parse import urlsplit
 
 from ansible_collections.multihost.overlay.plugins.module_utils._preflight_reader import Reader
+from ansible_collections.multihost.overlay.plugins.module_utils._store import TLS_FILES
 
 BRIDGE = re.compile(r"^(docker0|docker_gwbridge|br-[0-9a-f]{12})$")
-TLS_FILES = ("kv.cacertfile", "kv.certfile", "kv.keyfile")
 DEFAULT_PORTS = {"consul": 8500, "etcd": 2379, "zk": 2181}
 PATIENCE = 3.0
 SIOCETHTOOL = 0x8946

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import datetime
+import hashlib
 import ipaddress
 import time
 from pathlib import Path
@@ -66,7 +67,7 @@ def test_those_of_a_folder_tell_whether_their_own_keys_are_there(certificate: Pa
     folder = certificate.parent
     (folder / "odd.crt").write_text("x")
     found = certificates.read_all(str(folder))
-    assert found["odd"] == {"key": False}
+    assert found["odd"] == {"key": False, "digest": hashlib.sha256(b"x").hexdigest()}
     assert (found["node1"]["key"], found["node1"]["issuer"]) == (True, "overlay CA 1")
     assert certificates.read_all(str(folder / "none")) == {}
     assert "in_use" not in found["node1"]
