@@ -70,7 +70,9 @@ class ActionModule(ActionBase):
         result.update({name: authority(chosen, name) for name in AUTHORITIES if f"{name}_key" in chosen})
         if "ca_next" in result and result["ca_next"]["name"] == result["ca"]["name"]:
             # By its name a certificate tells who has issued it.
-            raise AnsibleActionFail(f"the new CA has the common name of the present one, {result['ca']['name']}: give it another")
+            raise AnsibleActionFail(
+                f"the new CA has the common name of the present one, {result['ca']['name']}: give it another"
+            )
         lacking = [host for host in args["keepers"] if read.get(host) != chosen]
         result.update(changed=False, secrets=chosen, tokens=tokens(chosen, args["hosts"]), lacking=lacking)
         result["trusted"] = trusted(chosen)

@@ -99,4 +99,9 @@ def ending(certificates: Mapping[str, Mapping[str, Any]], now: float) -> Iterato
         left = found.get("not_after", math.inf) - now
         if left < WARN_DAYS.get(name, 30) * 86400:
             day = time.strftime("%Y-%m-%d", time.gmtime(found["not_after"]))
-            yield Ending(name, name in WARN_DAYS, left <= 0, f"the certificate {name} {'has ended' if left <= 0 else 'ends'} on {day}")
+            yield Ending(
+                name,
+                name in WARN_DAYS,
+                left <= 0,
+                f"the certificate {name} {'has ended' if left <= 0 else 'ends'} on {day}",
+            )

@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import time
 import uuid
-from typing import Any, Dict, Iterable, List, NamedTuple, Tuple
+from typing import Any, Dict, Iterable, List, NamedTuple, Sequence, Tuple
 
 from ansible_collections.multihost.overlay.plugins.module_utils._consul_api import Consul, ConsulError
 
@@ -50,9 +50,10 @@ class Steps(NamedTuple):
         return bool(self.policies or self.tokens or self.stale)
 
 
-def engine_rules(node: str) -> str:
-    """What the engine of a node may do: all with its own keys, sessions on its own node, nothing else."""
-    return f'key_prefix "docker/" {{ policy = "write" }}\nsession "{node}" {{ policy = "write" }}\n'
+def engine_rules(node: str, servers: Sequence[str] = ()) -> str:
+    """What the engine of a node may do: all with Docker's keys, sessions on its own node and on the servers that it asks, nothing else."""
+    sessions = [f'session "{name}" {{ policy = "write" }}\n' for name in sorted({node, *servers})]
+    return "".join(['key_prefix "docker/" { policy = "write" }\n', *sessions])
 
 
 def policy_name(node: str) -> str:
@@ -67,12 +68,12 @@ def accessor(secret: str) -> str:
     return str(uuid.uuid5(ACCESSORS, secret))
 
 
-def wanted(hosts: Iterable[Json], datacenter: str) -> Wanted:
+def wanted(hosts: Iterable[Json], datacenter: str, servers: Sequence[str] = ()) -> Wanted:
     """Two tokens for each host: its Consul's own, and its engine's with a policy of its own."""
     policies, tokens = [_policy(AGENTS, "all agents", AGENT_RULES)], []
     for host in hosts:
         name, identity = policy_name(host["name"]), {"NodeName": host["name"], "Datacenter": datacenter}
-        policies.append(_policy(name, f"engine of {host['name']}", engine_rules(host["name"])))
+        policies.append(_policy(name, f"engine of {host['name']}", engine_rules(host["name"], servers)))
         agent = _token(host["agent"], _described("agent", host["name"]), [AGENTS])
         tokens.append({**agent, "NodeIdentities": [identity]})
         tokens.append(_token(host["engine"], _described("engine", host["name"]), [name]))

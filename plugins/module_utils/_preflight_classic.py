@@ -118,7 +118,7 @@ def reach(reader: Reader, host: str, port: int, options: Mapping[str, Any]) -> d
 def read_store(reader: Reader, observed: Observed, wanted: Observed) -> dict[str, Any]:
     """A store that is not ours must be there already. One of ours is not asked: it comes with the next roles."""
     url = setting(observed["engine"], wanted, "cluster-store") or wanted["store_url"]
-    if wanted["mode"] != "classic" or not wanted["docker_host"] or wanted["store_ports"] or not url:
+    if wanted["mode"] != "classic" or not wanted["docker_host"] or wanted["store_managed"] or not url:
         return {}
     host, port = endpoints(url)[0]
     return reach(reader, host, port, store_options(observed["engine"], wanted)) if host and port else {}

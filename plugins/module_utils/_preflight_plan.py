@@ -307,7 +307,14 @@ def check_certificates(observed: Observed, _wanted: Observed) -> Findings:
 
 
 # Those of any host, and those that only a host in the overlay must pass: one of the store alone may have any engine.
-HOST_CHECKS: tuple[Check, ...] = (check_base, check_address, check_interface, check_ports, check_certificates, *KERNEL_HOST_CHECKS)
+HOST_CHECKS: tuple[Check, ...] = (
+    check_base,
+    check_address,
+    check_interface,
+    check_ports,
+    check_certificates,
+    *KERNEL_HOST_CHECKS,
+)
 DOCKER_HOST_CHECKS: tuple[Check, ...] = (
     check_kernel,
     check_modules,

@@ -53,6 +53,11 @@ options:
         description: The token of its engine, a UUID.
         type: str
         required: true
+  servers:
+    description: Nodes of the servers that engines of other hosts ask, and on which their sessions are then.
+    type: list
+    elements: str
+    default: []
   datacenter:
     description: Consul's name for the data center.
     type: str
@@ -120,7 +125,10 @@ def run(module: AnsibleModule) -> dict[str, Any]:
     params = module.params
     acl = Acl(params["url"], params["token"])
     policies, tokens = acl.lists(params["wait"])
-    want, every = wanted(params["hosts"], params["datacenter"]), [host["name"] for host in params["hosts"]]
+    want, every = (
+        wanted(params["hosts"], params["datacenter"], params["servers"]),
+        [host["name"] for host in params["hosts"]],
+    )
     steps = plan(want, policies, tokens, params["settled"])
     if not module.check_mode:
         acl.do(steps)
@@ -146,6 +154,7 @@ def main() -> None:
                     "engine": {"type": "str", "required": True, "no_log": True},
                 },
             },
+            "servers": {"type": "list", "elements": "str", "default": []},
             "datacenter": {"type": "str", "default": "dc1"},
             "settled": {"type": "list", "elements": "str", "default": []},
             "wait": {"type": "int", "default": 60},

@@ -40,6 +40,11 @@ options:
     type: list
     elements: str
     default: []
+  servers:
+    description: Nodes of the servers that engines of other hosts ask, and on which their sessions are then.
+    type: list
+    elements: str
+    default: []
   datacenter:
     description: Consul's name for the data center.
     type: str
@@ -113,7 +118,7 @@ def in_order(found: Any, params: dict[str, Any]) -> bool:
         lists = Acl(params["url"], made["management"]).lists(0)
     except ConsulError:
         return False
-    return not plan(wanted(hosts, params["datacenter"]), *lists, settled=params["hosts"]).any
+    return not plan(wanted(hosts, params["datacenter"], params["servers"]), *lists, settled=params["hosts"]).any
 
 
 def main() -> None:
@@ -123,6 +128,7 @@ def main() -> None:
             "path": {"type": "path", "default": PATH},
             "url": {"type": "str", "default": "http://127.0.0.1:8500"},
             "hosts": {"type": "list", "elements": "str", "default": []},
+            "servers": {"type": "list", "elements": "str", "default": []},
             "datacenter": {"type": "str", "default": "dc1"},
         },
         supports_check_mode=True,

@@ -528,7 +528,10 @@ ROWS: tuple[Row, ...] = (
     Row(
         "anybody who reaches the store changes every network",
         "a Consul without ACL, and gossip and calls in the clear",
-        role("overlay_consul", "ACL that denies by default, a token for each engine, encrypted gossip, certificates for calls"),
+        role(
+            "overlay_consul",
+            "ACL that denies by default, a token for each engine, encrypted gossip, certificates for calls",
+        ),
         "libkv#98, ln#847",
     ),
     Row(

@@ -289,7 +289,9 @@ def main(argv: list[str] | None = None) -> int:
     """Wait, look, repair once."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n", 1)[0])
     parser.add_argument("--store-health", default="", help="URL that tells whether the store has a leader")
-    parser.add_argument("--store-tls", nargs=3, default=(), metavar=("CA", "CERTIFICATE", "KEY"), help="files, as dockerd has them")
+    parser.add_argument(
+        "--store-tls", nargs=3, default=(), metavar=("CA", "CERTIFICATE", "KEY"), help="files, as dockerd has them"
+    )
     parser.add_argument("--timeout", type=float, default=1800, help="how long to wait for engine and store, in seconds")
     parser.add_argument("--settle", type=float, default=3, help="time between two looks, in seconds")
     given = parser.parse_args(argv)

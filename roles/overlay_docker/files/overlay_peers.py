@@ -346,7 +346,9 @@ def main(argv: Optional[List[str]] = None) -> int:
     """Round after round. What stands in the way is said when it comes and when it goes."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n", 1)[0])
     parser.add_argument("--store", required=True, help="the store's URL, as dockerd has it")
-    parser.add_argument("--store-tls", nargs=3, default=(), metavar=("CA", "CERTIFICATE", "KEY"), help="files, as dockerd has them")
+    parser.add_argument(
+        "--store-tls", nargs=3, default=(), metavar=("CA", "CERTIFICATE", "KEY"), help="files, as dockerd has them"
+    )
     parser.add_argument("--address", required=True, help="the address that this host advertises")
     given = parser.parse_args(argv)
     keeper = Keeper(Consul(given.store, os.environ.get("CONSUL_HTTP_TOKEN", ""), given.store_tls), given.address)

@@ -24,6 +24,7 @@ def listed(want: acl.Wanted) -> tuple[list[Any], list[Any]]:
 
 def test_an_engine_may_do_what_docker_needs_on_its_own_node() -> None:
     assert acl.engine_rules("a") == 'key_prefix "docker/" { policy = "write" }\nsession "a" { policy = "write" }\n'
+    assert acl.engine_rules("b", ["a", "b"]).count("session") == 2
     assert len({policy["Name"] for policy in WANT.policies}) == 3
     assert all(set(policy["Name"]) <= set("abcdefghijklmnopqrstuvwxyz0123456789-") for policy in WANT.policies)
 

@@ -76,6 +76,7 @@ def params(**changes: Any) -> dict[str, Any]:
         "store_type": "consul",
         "store_url": "",
         "store_ports": [8500],
+        "store_managed": True,
         "address": "10.88.0.11",
         "address_origin": "",
         "interface": "",
