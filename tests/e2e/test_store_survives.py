@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.cluster import Cluster, wait_for
-from tests.e2e.shared import HOSTS, verify
+from tests.e2e.shared import HOSTS, converge, variables, variation, verify
 from tests.e2e.traffic import Traffic, traffic
 
 pytestmark = [pytest.mark.lab, pytest.mark.long]
@@ -142,3 +142,21 @@ def test_two_of_three_servers_are_lost(cluster: Cluster, busy: Traffic, tmp_path
     proven_soon(tmp_path)
     reaches_all(cluster, "node1", list(HOSTS))
     assert busy.failed() == []
+
+
+@pytest.mark.parametrize(("live", "order"), [(True, (2, 0, 1)), (False, (1, 2, 0))], ids=["live-restore", "without"])
+def test_all_hosts_lose_their_power(cluster: Cluster, tmp_path: Path, live: bool, order: tuple[int, ...]) -> None:
+    inventory = variation(tmp_path, variables(overlay_docker_config={"live-restore": live}))
+    converge(tmp_path, inventory=inventory, extra_vars={"overlay_docker_restart": "rolling"})
+    assert {cluster.out(host, "docker", "info", "-f", "{{.LiveRestoreEnabled}}") for host in HOSTS} == {
+        str(live).lower()
+    }
+    with traffic(cluster, ADDRESSES, "frontend", CONTROLLER):
+        cluster.labctl("cut", *HOSTS)
+        for number in order:
+            cluster.labctl("start", HOSTS[number])
+        cluster.labctl("wait", *HOSTS)
+        services = {f"server-{host}": host for host in HOSTS}
+        wait_for("all containers are back and reach one another", lambda: not cluster.unreached(services), 300, every=2)
+        proven_soon(tmp_path)
+    converge(tmp_path)
