@@ -13,24 +13,29 @@ from typing import Any, Dict, Iterator, Mapping, NamedTuple, Optional, Tuple
 
 Json = Dict[str, Any]
 FOLDER = "/etc/multihost-overlay/tls"
-# Where Consul's unit gives it copies of its own.
-HANDED_OVER = "/run/overlay-consul"
-CONSULS = ("consul.key", "consul.crt", "ca.crt")
 # The CAs, and how long before their end that is said; other certificates 30 days before, which is half of what site.yml renews them at.
-WARN_DAYS = {"ca": 90, "docker-clients": 90}
+WARN_DAYS = {"ca": 90, "docker-clients": 90, "store-ca": 90}
 Names = Tuple[Tuple[Tuple[str, str], ...], ...]
 
 # The name of CPython's function is private, and the same from 3.8 to 3.13; where it is missing a certificate is unknown.
 _DECODE = getattr(getattr(ssl, "_ssl", None), "_test_decode_cert", None)
 
 
+# Of a store that is somebody else's: what the user gave.
+GIVEN = {
+    "store-ca": "ask who runs the store for its present CA, and give it: overlay_store_ca",
+    "store": "if you gave it, give another one: overlay_store_certificate, overlay_store_key; else run site.yml",
+}
+
+
 class Ending(NamedTuple):
-    """A certificate that ends soon or has ended."""
+    """A certificate that ends soon or has ended: its name, the check, and the cure where that is another than the check's."""
 
     name: str
-    authority: bool
+    check: str
     ended: bool
     message: str
+    fix: str
 
 
 def common_name(names: Names) -> str:
@@ -67,16 +72,13 @@ def read_all(folder: str = FOLDER) -> Dict[str, Json]:
     found = {}
     for name in names:
         path = os.path.join(folder, name)
-        digest = hashlib.sha256(_content(f"{path}.crt")).hexdigest()
+        digest = hashlib.sha256(content(f"{path}.crt")).hexdigest()
         found[name] = {**(read(f"{path}.crt") or {}), "key": is_pair(f"{path}.crt", f"{path}.key"), "digest": digest}
-    if "consul" in found:
-        found["consul"]["in_use"] = all(
-            _content(os.path.join(folder, name)) == _content(os.path.join(HANDED_OVER, name)) for name in CONSULS
-        )
     return found
 
 
-def _content(path: str) -> bytes:
+def content(path: str) -> bytes:
+    """A file's content; nothing where it cannot be read."""
     try:
         with open(path, "rb") as stream:
             return stream.read()
@@ -99,9 +101,7 @@ def ending(certificates: Mapping[str, Mapping[str, Any]], now: float) -> Iterato
         left = found.get("not_after", math.inf) - now
         if left < WARN_DAYS.get(name, 30) * 86400:
             day = time.strftime("%Y-%m-%d", time.gmtime(found["not_after"]))
-            yield Ending(
-                name,
-                name in WARN_DAYS,
-                left <= 0,
-                f"the certificate {name} {'has ended' if left <= 0 else 'ends'} on {day}",
-            )
+            ended = left <= 0
+            message = f"the certificate {name} {'has ended' if ended else 'ends'} on {day}"
+            check = "ca_ends" if name in WARN_DAYS else "certificate_ends"
+            yield Ending(name, check, ended, message, GIVEN.get(name, ""))

@@ -8,6 +8,7 @@ What an engine needs was found by trial with Docker 20.10.5 and Consul 1.8.7: it
 from __future__ import annotations
 
 import hashlib
+import json
 import time
 import uuid
 from typing import Any, Dict, Iterable, List, NamedTuple, Sequence, Tuple
@@ -18,9 +19,6 @@ Json = Dict[str, Any]
 
 MARK = "multihost.overlay"
 KINDS = ("agent", "engine")
-# Every Consul may see its members, which probe and doctor ask it for.
-AGENTS = "multihost-overlay-agents"
-AGENT_RULES = 'node_prefix "" { policy = "read" }\n'
 # Namespace of the accessor ids, which name a token without giving it away.
 ACCESSORS = uuid.UUID("3f1c2f5e-6d0b-5f0c-9d0e-7c1d4b0a8e21")
 
@@ -50,17 +48,24 @@ class Steps(NamedTuple):
         return bool(self.policies or self.tokens or self.stale)
 
 
+def agent_rules(node: str) -> str:
+    """What the Consul of a node may do: register the node, and see the others, for which probe and doctor ask it. Consul's own rules for a
+    node (NodeIdentities) would do, but they take no name with a dot or a capital (hashicorp/consul's issue 18246).
+    """
+    return f'node {json.dumps(node)} {{ policy = "write" }}\nnode_prefix "" {{ policy = "read" }}\n'
+
+
 def engine_rules(node: str, servers: Sequence[str] = ()) -> str:
     """What the engine of a node may do: all with Docker's keys, sessions on its own node and on the servers that it asks, nothing else."""
-    sessions = [f'session "{name}" {{ policy = "write" }}\n' for name in sorted({node, *servers})]
+    sessions = [f'session {json.dumps(name)} {{ policy = "write" }}\n' for name in sorted({node, *servers})]
     return "".join(['key_prefix "docker/" { policy = "write" }\n', *sessions])
 
 
-def policy_name(node: str) -> str:
+def policy_name(kind: str, node: str) -> str:
     """Consul allows letters, digits, dashes and underscores, 128 characters."""
     clean = "".join(letter if letter.isalnum() and letter.isascii() else "-" for letter in node)
     digest = hashlib.sha256(node.encode()).hexdigest()[:8]
-    return f"multihost-overlay-engine-{clean[:80]}-{digest}"
+    return f"multihost-overlay-{kind}-{clean[:80]}-{digest}"
 
 
 def accessor(secret: str) -> str:
@@ -68,15 +73,15 @@ def accessor(secret: str) -> str:
     return str(uuid.uuid5(ACCESSORS, secret))
 
 
-def wanted(hosts: Iterable[Json], datacenter: str, servers: Sequence[str] = ()) -> Wanted:
-    """Two tokens for each host: its Consul's own, and its engine's with a policy of its own."""
-    policies, tokens = [_policy(AGENTS, "all agents", AGENT_RULES)], []
+def wanted(hosts: Iterable[Json], servers: Sequence[str] = ()) -> Wanted:
+    """Two tokens for each host, its Consul's and its engine's, each with a policy of its own."""
+    policies, tokens = [], []
     for host in hosts:
-        name, identity = policy_name(host["name"]), {"NodeName": host["name"], "Datacenter": datacenter}
-        policies.append(_policy(name, f"engine of {host['name']}", engine_rules(host["name"], servers)))
-        agent = _token(host["agent"], _described("agent", host["name"]), [AGENTS])
-        tokens.append({**agent, "NodeIdentities": [identity]})
-        tokens.append(_token(host["engine"], _described("engine", host["name"]), [name]))
+        rules = {"agent": agent_rules(host["name"]), "engine": engine_rules(host["name"], servers)}
+        for kind in KINDS:
+            name = policy_name(kind, host["name"])
+            policies.append(_policy(name, f"{kind} of {host['name']}", rules[kind]))
+            tokens.append(_token(host[kind], _described(kind, host["name"]), [name]))
     return Wanted(policies, tokens)
 
 

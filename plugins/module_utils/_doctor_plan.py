@@ -72,9 +72,9 @@ def check_certificates(observed: Observed, _wanted: Observed) -> Findings:
     for entry in ending(observed["certificates"], observed["now"]):
         evidence = f"{FOLDER}/{entry.name}.crt"
         if entry.ended:
-            yield found("certificate_ended", entry.message, evidence)
+            yield found("certificate_ended", entry.message, evidence, entry.fix)
         else:
-            yield beforehand("ca_ends" if entry.authority else "certificate_ends", entry.message, evidence)
+            yield beforehand(entry.check, entry.message, evidence, entry.fix)
 
 
 def check_repair(observed: Observed, _wanted: Observed) -> Findings:

@@ -9,6 +9,7 @@ import time
 from typing import Any, Callable, Mapping
 
 from ansible_collections.multihost.overlay.plugins.module_utils._certificates import read_all
+from ansible_collections.multihost.overlay.plugins.module_utils._consul_host import read_consul
 from ansible_collections.multihost.overlay.plugins.module_utils._preflight_classic import docker_bridges, read_classic
 from ansible_collections.multihost.overlay.plugins.module_utils._preflight_engine import (
     ClientFactory,
@@ -93,6 +94,7 @@ def read_host(
         ("listeners", lambda: read_listeners(reader, ports, udp), []),
         ("manifest", lambda: read_manifest(reader), {"roles": []}),
         ("certificates", read_all, {}),
+        ("consul", read_consul, {"configured": True, "certified": True}),
         ("engine", lambda: read_engine(reader, make_client, networks), NO_ENGINE),
     ]
     for name, read, default in sections:
@@ -158,5 +160,6 @@ def host_facts(observed: Mapping[str, Any]) -> dict[str, Any]:
         # A host that joins is let in by the others only after preflight: who probes the paths before has to know.
         firewall=observed["kernel_net"].get("firewall", {"loaded": False, "peers": []}),
         certificates=observed["certificates"],
+        consul=observed["consul"],
         engine=engine_facts(observed["engine"]),
     )

@@ -303,7 +303,7 @@ def check_ports(observed: Observed, wanted: Observed) -> Findings:
 def check_certificates(observed: Observed, _wanted: Observed) -> Findings:
     """Also one that has ended is a warning here: this very run may renew it."""
     for entry in ending(observed["certificates"], observed["now"]):
-        yield found("ca_ends" if entry.authority else "certificate_ends", entry.message, f"{FOLDER}/{entry.name}.crt")
+        yield found(entry.check, entry.message, f"{FOLDER}/{entry.name}.crt", entry.fix)
 
 
 # Those of any host, and those that only a host in the overlay must pass: one of the store alone may have any engine.

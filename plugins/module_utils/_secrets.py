@@ -191,5 +191,8 @@ def tokens(found: Json, hosts: List[str]) -> Json:
     """All of them: one for who manages Consul, two for each host."""
     return {
         "management": token(found, "management"),
-        "hosts": {host: {purpose: token(found, purpose, host) for purpose in ("agent", "engine")} for host in hosts},
+        "hosts": {
+            host: {"name": host, **{purpose: token(found, purpose, host) for purpose in ("agent", "engine")}}
+            for host in hosts
+        },
     }

@@ -80,7 +80,7 @@ tokens:
   description: What follows from it, a token for who manages Consul, and two for each of O(hosts).
   type: dict
   returned: success
-  sample: {management: "...", hosts: {node1: {agent: "...", engine: "..."}}}
+  sample: {management: "...", hosts: {node1: {name: node1, agent: "...", engine: "..."}}}
 ca:
   description: The cluster's CA with its name (CN), certificate and key (PEM), where it has one.
   type: dict

@@ -11,7 +11,7 @@ short_description: Give each host of an overlay its policy and tokens in Consul'
 version_added: "0.1.0"
 author: multihost.overlay contributors (@multihost)
 description:
-  - Makes, for each host, a token for its Consul and a policy with a token for its engine, in a single remote execution where a task
+  - Makes, for each host, policies and tokens for its Consul and for its engine, in a single remote execution where a task
     for each would cost three for each host.
   - An engine may read and write Docker's keys and hold sessions on its own node, nothing else.
   - Tokens of its own making that were made from other secrets are taken away where the host is among O(settled), or not among O(hosts) any
@@ -58,10 +58,6 @@ options:
     type: list
     elements: str
     default: []
-  datacenter:
-    description: Consul's name for the data center.
-    type: str
-    default: dc1
   settled:
     description:
       - Those of O(hosts) whose engines run with the present token, so that tokens which were made from other secrets can go.
@@ -125,10 +121,7 @@ def run(module: AnsibleModule) -> dict[str, Any]:
     params = module.params
     acl = Acl(params["url"], params["token"])
     policies, tokens = acl.lists(params["wait"])
-    want, every = (
-        wanted(params["hosts"], params["datacenter"], params["servers"]),
-        [host["name"] for host in params["hosts"]],
-    )
+    want, every = wanted(params["hosts"], params["servers"]), [host["name"] for host in params["hosts"]]
     steps = plan(want, policies, tokens, params["settled"])
     if not module.check_mode:
         acl.do(steps)
@@ -155,7 +148,6 @@ def main() -> None:
                 },
             },
             "servers": {"type": "list", "elements": "str", "default": []},
-            "datacenter": {"type": "str", "default": "dc1"},
             "settled": {"type": "list", "elements": "str", "default": []},
             "wait": {"type": "int", "default": 60},
         },

@@ -45,10 +45,6 @@ options:
     type: list
     elements: str
     default: []
-  datacenter:
-    description: Consul's name for the data center.
-    type: str
-    default: dc1
 requirements:
   - root on the host
 seealso:
@@ -113,12 +109,11 @@ def in_order(found: Any, params: dict[str, Any]) -> bool:
     if found is None or problems(found):
         return False
     made = tokens(found, params["hosts"])
-    hosts = [{"name": name, **of_host} for name, of_host in made["hosts"].items()]
     try:
         lists = Acl(params["url"], made["management"]).lists(0)
     except ConsulError:
         return False
-    return not plan(wanted(hosts, params["datacenter"], params["servers"]), *lists, settled=params["hosts"]).any
+    return not plan(wanted(made["hosts"].values(), params["servers"]), *lists, settled=params["hosts"]).any
 
 
 def main() -> None:
@@ -129,7 +124,6 @@ def main() -> None:
             "url": {"type": "str", "default": "http://127.0.0.1:8500"},
             "hosts": {"type": "list", "elements": "str", "default": []},
             "servers": {"type": "list", "elements": "str", "default": []},
-            "datacenter": {"type": "str", "default": "dc1"},
         },
         supports_check_mode=True,
     )

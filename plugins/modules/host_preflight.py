@@ -178,6 +178,7 @@ ansible_facts:
         packages: {docker.io: 20.10.5+dfsg1-1+deb11u4}
         apparmor_parser_missing: false
         firewall: {loaded: true, peers: [10.88.0.11, 10.88.0.12]}
+        consul: {configured: true, certified: true}
         certificates:
           consul: {subject: node1, issuer: "multihost-overlay CA 5d3e91ab", not_after: 1800000000, names: [], key: true, digest: "..."}
         engine:

@@ -29,7 +29,7 @@ def secrets_of(cluster: Cluster) -> set[str]:
     held = json.loads(cluster.out(cluster.hosts[0], "cat", SECRETS))
     made = tokens(held, cluster.hosts)
     found = {held["seed"], held["gossip_key"], made["management"]}
-    found |= {token for of_host in made["hosts"].values() for token in of_host.values()}
+    found |= {of_host[kind] for of_host in made["hosts"].values() for kind in ("agent", "engine")}
     found |= {of_key(value) for name, value in held.items() if name.endswith("ca_key")}
     for host in cluster.hosts:
         keys = cluster.out(host, "sh", "-c", f"for key in {KEYS}; do sed -n 2p $key; done")

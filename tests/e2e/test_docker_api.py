@@ -74,7 +74,8 @@ def test_nobody_else_gets_in(cluster: Cluster, served: Path, host: str) -> None:
         f"https://{address}:2376/info",
     ]
     done = cluster.run(peer, *argv, check=False)
-    assert (done.returncode != 0, done.stdout) == (True, "")
+    # It is TLS that fails (35 while shaking hands, 56 behind it), and not the way there.
+    assert (done.returncode in (35, 56), done.stdout) == (True, "")
 
 
 def test_a_second_run_changes_nothing_and_the_bundle_stays(served: Path) -> None:

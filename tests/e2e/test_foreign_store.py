@@ -50,7 +50,7 @@ def signed(subject: str, key: ec.EllipticCurvePrivateKey, issuer: str, by: ec.El
         .public_key(key.public_key())
         .serial_number(x509.random_serial_number())
         .not_valid_before(start)
-        .not_valid_after(start + datetime.timedelta(days=2))
+        .not_valid_after(start + datetime.timedelta(days=200))
         .add_extension(x509.BasicConstraints(ca=subject == issuer, path_length=None), critical=True)
         .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address(ADDRESS))]), critical=False)
     )

@@ -70,7 +70,6 @@ def test_those_of_a_folder_tell_whether_their_own_keys_are_there(certificate: Pa
     assert found["odd"] == {"key": False, "digest": hashlib.sha256(b"x").hexdigest()}
     assert (found["node1"]["key"], found["node1"]["issuer"]) == (True, "overlay CA 1")
     assert certificates.read_all(str(folder / "none")) == {}
-    assert "in_use" not in found["node1"]
     # As a run leaves it that was killed between the two files.
     other = ec.generate_private_key(ec.SECP256R1())
     pem = other.private_bytes(
@@ -80,29 +79,14 @@ def test_those_of_a_folder_tell_whether_their_own_keys_are_there(certificate: Pa
     assert certificates.read_all(str(folder))["node1"]["key"] is False
 
 
-@pytest.mark.parametrize("stale", certificates.CONSULS)
-def test_whether_consul_was_given_its_present_files(
-    certificate: Path, monkeypatch: pytest.MonkeyPatch, stale: str
-) -> None:
-    folder, copies = certificate.parent, certificate.parent / "copies"
-    copies.mkdir()
-    monkeypatch.setattr(certificates, "HANDED_OVER", str(copies))
-    for name in certificates.CONSULS:
-        (folder / name).write_bytes((folder / f"node1.{name[-3:]}").read_bytes())
-        (copies / name).write_bytes((folder / name).read_bytes())
-    assert certificates.read_all(str(folder))["consul"]["in_use"] is True
-    (copies / stale).write_text("of before")
-    assert certificates.read_all(str(folder))["consul"]["in_use"] is False
-
-
 def test_what_ends_is_told_before() -> None:
     days = {"consul": 31, "docker": 29, "gone": -1, "ca": 89, "docker-clients": 91}
     ends = {name: {"not_after": left * 86400} for name, left in days.items()}
     found = list(certificates.ending({**ends, "odd": {}}, 0.0))
-    assert [(entry.name, entry.authority, entry.ended) for entry in found] == [
-        ("ca", True, False),
-        ("docker", False, False),
-        ("gone", False, True),
+    assert [(entry.name, entry.check, entry.ended) for entry in found] == [
+        ("ca", "ca_ends", False),
+        ("docker", "certificate_ends", False),
+        ("gone", "certificate_ends", True),
     ]
     assert found[1].message == "the certificate docker ends on 1970-01-30"
     assert found[2].message == "the certificate gone has ended on 1969-12-31"

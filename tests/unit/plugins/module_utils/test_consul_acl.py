@@ -9,7 +9,7 @@ from typing import Any
 from ansible_collections.multihost.overlay.plugins.module_utils import _consul_acl as acl
 
 HOSTS = [{"name": name, "agent": f"agent-{name}", "engine": f"engine-{name}"} for name in ("a", "b.example")]
-WANT = acl.wanted(HOSTS, "dc1")
+WANT = acl.wanted(HOSTS)
 
 
 def listed(want: acl.Wanted) -> tuple[list[Any], list[Any]]:
@@ -25,8 +25,13 @@ def listed(want: acl.Wanted) -> tuple[list[Any], list[Any]]:
 def test_an_engine_may_do_what_docker_needs_on_its_own_node() -> None:
     assert acl.engine_rules("a") == 'key_prefix "docker/" { policy = "write" }\nsession "a" { policy = "write" }\n'
     assert acl.engine_rules("b", ["a", "b"]).count("session") == 2
-    assert len({policy["Name"] for policy in WANT.policies}) == 3
+    assert len({policy["Name"] for policy in WANT.policies}) == 4
     assert all(set(policy["Name"]) <= set("abcdefghijklmnopqrstuvwxyz0123456789-") for policy in WANT.policies)
+
+
+def test_a_consul_may_register_its_node_and_see_the_others() -> None:
+    """Of any name that an inventory can have."""
+    assert acl.agent_rules('B."x') == 'node "B.\\"x" { policy = "write" }\nnode_prefix "" { policy = "read" }\n'
 
 
 def test_what_is_there_is_not_made_again() -> None:
@@ -35,7 +40,7 @@ def test_what_is_there_is_not_made_again() -> None:
 
 def test_an_empty_consul_gets_all() -> None:
     steps = acl.plan(WANT, [], [])
-    assert (len(steps.policies), len(steps.tokens), steps.stale) == (3, 4, [])
+    assert (len(steps.policies), len(steps.tokens), steps.stale) == (4, 4, [])
 
 
 def test_a_policy_with_other_rules_is_updated_under_its_id() -> None:
@@ -47,7 +52,7 @@ def test_a_policy_with_other_rules_is_updated_under_its_id() -> None:
 
 def test_rotated_tokens_replace_those_of_before_once_their_engine_has_them() -> None:
     policies, tokens = listed(WANT)
-    rotated = acl.wanted([{**host, "engine": f"rotated-{host['name']}"} for host in HOSTS], "dc1")
+    rotated = acl.wanted([{**host, "engine": f"rotated-{host['name']}"} for host in HOSTS])
     steps = acl.plan(rotated, policies, tokens)
     assert [token["SecretID"] for token in steps.tokens] == [f"rotated-{host['name']}" for host in HOSTS]
     assert (steps.stale, steps.policies) == ([], [])
