@@ -61,6 +61,9 @@ class ActionModule(ActionBase):
         )
         args = plain(args)
         found = registered((task_vars or {})["hostvars"], args["keepers"], READ, "")
+        refused = [str(answer["msg"]) for answer in found.values() if "msg" in answer and not answer.get("unreachable")]
+        if refused:
+            raise AnsibleActionFail("; ".join(refused))
         read = {host: answer["secrets"] for host, answer in found.items() if "secrets" in answer}
         try:
             chosen = choose(read, args["given"], [host for host in args["keepers"] if host not in read])
@@ -75,5 +78,6 @@ class ActionModule(ActionBase):
             )
         lacking = [host for host in args["keepers"] if read.get(host) != chosen]
         result.update(changed=False, secrets=chosen, tokens=tokens(chosen, args["hosts"]), lacking=lacking)
-        result["trusted"] = trusted(chosen)
+        # Here and not at the task, which then says why it fails.
+        result.update(trusted=trusted(chosen), _ansible_no_log=True)
         return result

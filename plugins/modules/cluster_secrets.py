@@ -14,7 +14,7 @@ description:
   - Takes what M(multihost.overlay.consul_secrets) read on the store's hosts, which they registered as C(__overlay_consul_secrets_read), and
     makes new secrets only where every one of them was read and none has any.
   - Fails where two hosts have different secrets, where a file is damaged, or where what is given is not what the cluster has.
-  - Runs on the controller only. Its result is secret, so register it with C(no_log).
+  - Runs on the controller only. Its result is secret and is shown nowhere; why it fails is.
 extends_documentation_fragment:
   - multihost.overlay.attributes
 attributes:
@@ -67,7 +67,6 @@ EXAMPLES = r"""
   register: known
   # The same for all hosts.
   run_once: true
-  no_log: true
 """
 
 RETURN = r"""

@@ -46,12 +46,11 @@ def test_hosts_without_an_agent_reach_one_another(cluster: Cluster, tmp_path: Pa
 
 def test_the_server_wants_a_certificate_and_a_token(cluster: Cluster) -> None:
     """From a peer's address, which the firewall lets pass."""
-    call = ["curl", "-s", "-o", "/dev/null", "-w", "%{http_code}", "--cacert", "/etc/multihost-overlay/tls/ca.crt"]
-    without = cluster.run("node1", *call, f"{SERVER}/kv/docker/?recurse", check=False)
-    assert (without.stdout, without.returncode != 0) == ("000", True)
-    shown = [*call, "--cert", f"{CLIENT}.crt", "--key", f"{CLIENT}.key", f"{SERVER}/kv/docker/?recurse"]
-    assert cluster.out("node1", *shown) == "404"
-    assert cluster.out("node1", *shown[:-1], "-X", "PUT", "-d", "x", f"{SERVER}/kv/docker/x") == "403"
+    trust = "/etc/multihost-overlay/tls/ca.crt"
+    status, said = cluster.call("node1", f"{SERVER}/kv/docker/?recurse", ca=trust)
+    assert status == 0 and "certificate required" in said, said
+    assert cluster.call("node1", f"{SERVER}/kv/docker/?recurse", ca=trust, pair=CLIENT)[0] == 404
+    assert cluster.call("node1", f"{SERVER}/kv/docker/x", "PUT", body="x", ca=trust, pair=CLIENT)[0] == 403
 
 
 def test_the_doctor_is_content(cluster: Cluster, tmp_path: Path) -> None:

@@ -70,9 +70,9 @@ def their_files() -> dict[str, str]:
 
 def manage(cluster: Cluster, path: str, body: dict[str, Any]) -> bool:
     """A call with the right to everything."""
-    argv = ["curl", "-s", "-o", "/dev/null", "-w", "%{http_code}", "-X", "PUT", "-H", f"X-Consul-Token: {MANAGER}"]
-    answer = cluster.out("node3", *argv, "-d", json.dumps(body), f"http://127.0.0.1:8500/v1/{path}")
-    return answer == "200"
+    return (
+        cluster.call("node3", f"http://127.0.0.1:8500/v1/{path}", "PUT", token=MANAGER, body=json.dumps(body))[0] == 200
+    )
 
 
 def give_files(cluster: Cluster) -> str:
@@ -85,7 +85,7 @@ def give_files(cluster: Cluster) -> str:
 
 def make_store(cluster: Cluster) -> str:
     """Their Consul, with a policy and a token for engines; its CA."""
-    cluster.run("node3", "sh", "-c", INSTALL, "sh", "consul", "curl", timeout=300)
+    cluster.run("node3", "sh", "-c", INSTALL, "sh", "consul", timeout=300)
     authority = give_files(cluster)
     cluster.write("node3", "/etc/theirs.json", json.dumps(CONSUL))
     cluster.write("node3", "/etc/systemd/system/theirs.service", CONSUL_UNIT)

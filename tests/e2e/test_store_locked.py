@@ -31,11 +31,9 @@ def engine_token(cluster: Cluster, host: str) -> str:
     return cluster.out(host, "sed", "-n", "s/^CONSUL_HTTP_TOKEN=//p", "/etc/multihost-overlay/dockerd.env").strip('"')
 
 
-def ask(cluster: Cluster, host: str, path: str, token: str = "", *options: str) -> int:
-    """HTTP status of a call; the token goes by a pipe, never by argv."""
-    header = f'header = "X-Consul-Token: {token}"\n' if token else ""
-    argv = ["curl", "-s", "-o", "/dev/null", "-w", "%{http_code}", "-K", "-", *options, f"{API}/{path}"]
-    return int(cluster.run(host, *argv, stdin=header).stdout)
+def ask(cluster: Cluster, host: str, path: str, token: str = "", method: str = "GET", body: str | None = None) -> int:
+    """HTTP status of a call of the store's API."""
+    return cluster.call(host, f"{API}/{path}", method, token=token, body=body)[0]
 
 
 def test_all_hosts_of_the_store_keep_the_same_and_root_alone_reads_it(cluster: Cluster) -> None:
@@ -48,8 +46,8 @@ def test_all_hosts_of_the_store_keep_the_same_and_root_alone_reads_it(cluster: C
 @pytest.mark.parametrize("host", HOSTS)
 def test_who_has_no_token_neither_reads_nor_writes(cluster: Cluster, host: str) -> None:
     assert ask(cluster, host, "kv/docker/?recurse") == 404
-    assert ask(cluster, host, "kv/docker/x", "", "-X", "PUT", "-d", "x") == 403
-    assert ask(cluster, host, "session/create", "", "-X", "PUT") == 403
+    assert ask(cluster, host, "kv/docker/x", method="PUT", body="x") == 403
+    assert ask(cluster, host, "session/create", method="PUT") == 403
     assert ask(cluster, host, "agent/self") == 403
 
 
@@ -57,8 +55,8 @@ def test_the_engine_s_token_reaches_its_own_keys_and_node_only(cluster: Cluster)
     token = engine_token(cluster, "node1")
     assert ask(cluster, "node1", "kv/docker/?recurse", token) == 200
     assert ask(cluster, "node1", "kv/other", token) == 403
-    assert ask(cluster, "node1", "kv/other", token, "-X", "PUT", "-d", "x") == 403
-    assert ask(cluster, "node1", "session/create", token, "-X", "PUT", "-d", '{"Node": "node2"}') == 403
+    assert ask(cluster, "node1", "kv/other", token, "PUT", "x") == 403
+    assert ask(cluster, "node1", "session/create", token, "PUT", '{"Node": "node2"}') == 403
     assert ask(cluster, "node1", "acl/tokens", token) == 403
     assert len({engine_token(cluster, host) for host in HOSTS}) == len(HOSTS)
 
@@ -89,15 +87,11 @@ def test_a_host_that_lost_the_secrets_gets_them_from_the_others(cluster: Cluster
 
 def test_tokens_that_the_store_lost_are_made_again(cluster: Cluster, tmp_path: Path) -> None:
     token = engine_token(cluster, "node3")
-    accessor = json.loads(
-        cluster.run(
-            "node3", "curl", "-s", "-K", "-", f"{API}/acl/token/self", stdin=f'header = "X-Consul-Token: {token}"\n'
-        ).stdout
-    )["AccessorID"]
+    accessor = json.loads(cluster.call("node3", f"{API}/acl/token/self", token=token)[1])["AccessorID"]
     management = json.loads(cluster.out("node1", "cat", "/etc/multihost-overlay/consul-secrets.json"))["acl"]["tokens"][
         "master"
     ]
-    assert ask(cluster, "node1", f"acl/token/{accessor}", management, "-X", "DELETE") == 200
+    assert ask(cluster, "node1", f"acl/token/{accessor}", management, "DELETE") == 200
     assert converge(tmp_path).changed != {}
     wait_for("the token works again", lambda: ask(cluster, "node3", "kv/docker/?recurse", token) == 200, 60)
 
@@ -106,4 +100,14 @@ def test_other_secrets_than_the_cluster_s_are_refused(cluster: Cluster, tmp_path
     other = variation(tmp_path, variables(overlay_consul_token_seed="ab" * 32))
     run = converge(tmp_path, inventory=other, succeeds=False)
     assert "take it out" in run.messages
+    assert run.changed == {}
+
+
+def test_a_file_that_others_can_read_is_refused(cluster: Cluster, tmp_path: Path) -> None:
+    cluster.run("node2", "chmod", "0644", SECRETS)
+    try:
+        run = converge(tmp_path, succeeds=False)
+    finally:
+        cluster.run("node2", "chmod", "0600", SECRETS)
+    assert "node2" in run.messages and "chmod 0600" in run.messages
     assert run.changed == {}

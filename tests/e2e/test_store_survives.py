@@ -33,7 +33,7 @@ def busy(cluster: Cluster) -> Iterator[Traffic]:
 
 def leader_seen(cluster: Cluster, host: str) -> str:
     """Whom a host's Consul takes for the leader; '' for nobody."""
-    said = cluster.run(host, "curl", "-s", "-m", "3", "http://127.0.0.1:8500/v1/status/leader", check=False).stdout
+    said = cluster.call(host, "http://127.0.0.1:8500/v1/status/leader")[1]
     address = said.strip('"\n').partition(":")[0]
     return next((name for name, own in ADDRESSES.items() if own == address), "")
 

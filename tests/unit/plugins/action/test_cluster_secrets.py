@@ -33,6 +33,13 @@ def test_hosts_that_lack_them_are_named(monkeypatch: pytest.MonkeyPatch) -> None
 
 def test_a_host_that_could_not_be_read_is_no_host_without_secrets(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(AnsibleActionFail, match="b could not be asked"):
-        known(monkeypatch, {"a": {"secrets": None}, "b": {"failed": True, "msg": "no"}}, ["a", "b"])
+        known(monkeypatch, {"a": {"secrets": None}, "b": {"unreachable": True, "msg": "no"}}, ["a", "b"])
     with pytest.raises(AnsibleActionFail, match="b could not be asked"):
         known(monkeypatch, {"a": {"secrets": None}, "b": None}, ["a", "b"])
+
+
+def test_a_file_that_others_may_read_ends_it_though_another_host_has_a_good_one(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    with pytest.raises(AnsibleActionFail, match="b: mode 0644"):
+        known(monkeypatch, {"a": {"secrets": cluster.new()}, "b": {"failed": False, "msg": "b: mode 0644"}}, ["a", "b"])
