@@ -12,6 +12,7 @@ from typing import Any, Callable
 from ansible_collections.multihost.overlay.plugins.module_utils import _daemon_arguments as arguments
 from ansible_collections.multihost.overlay.plugins.module_utils import _daemon_engine as host
 from ansible_collections.multihost.overlay.plugins.module_utils import _daemon_pending as pending
+from ansible_collections.multihost.overlay.plugins.module_utils import _published_ports as published_ports
 from ansible_collections.multihost.overlay.plugins.module_utils._daemon_json import (
     DaemonConfigError,
     parse,
@@ -273,6 +274,18 @@ def _act(request: Request, engine: host.Engine, view: View, decision: pending.De
     if decision.reload and not _reload(engine, view) and decision.restart and request.restart == "safe":
         # live-restore did not come on: a restart would kill the containers after all.
         return pending.Decision(reload=True, pending=True)
+    outlive = bool(view.wanted.get(pending.LIVE_RESTORE, view.running.live_restore))
+    if decision.restart and view.running.containers and outlive:
+        # Twice as long as one start may take: one that fails is undone by another.
+        with published_ports.kept(2 * request.wait + 60):
+            _move(request, engine, view, decision)
+    else:
+        _move(request, engine, view, decision)
+    return decision
+
+
+def _move(request: Request, engine: host.Engine, view: View, decision: pending.Decision) -> None:
+    """Start or restart if that is decided, and wait until the engine is as it shall be."""
     begun = host.now()
     if decision.restart or decision.start:
         _order(engine, "restart" if decision.restart else "start")
@@ -282,7 +295,6 @@ def _act(request: Request, engine: host.Engine, view: View, decision: pending.De
         view.due = pending.Due()
         if view.manifest.state.pop(STATE_KEY, None):
             view.manifest.save()
-    return decision
 
 
 def _order(engine: host.Engine, verb: str) -> None:

@@ -5,8 +5,9 @@
 from __future__ import annotations
 
 import json
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Callable
+from typing import Any, Callable, Iterator
 
 import pytest
 
@@ -91,6 +92,13 @@ class PlayedEngine:
         item = {"name": "web", "id": "1", "image": "i", "restart_policy": "no", "would_die": not running.live_restore}
         return [item] * self.containers_running
 
+    @contextmanager
+    def keep_ports(self, _seconds: float) -> Iterator[None]:
+        """Stands for the published ports that are kept meanwhile."""
+        self.orders.append("keep ports")
+        yield
+        self.orders.append("let go")
+
     def words(self, since: float) -> str:
         return "failed to start daemon: of this very reason"
 
@@ -109,6 +117,7 @@ def engine(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Playe
     monkeypatch.setattr(steps, "PREVIOUS", str(tmp_path / "state" / "backup" / "previous"))
     monkeypatch.setattr(steps.time, "sleep", lambda _seconds: None)
     monkeypatch.setattr(module, "Engine", lambda _socket: played)
+    monkeypatch.setattr(steps.published_ports, "kept", played.keep_ports)
     monkeypatch.setattr(host, "gossips", lambda _address: played.running)
     monkeypatch.setattr(host, "address_of", str)
     unit = tmp_path / "docker.service"
@@ -181,7 +190,7 @@ def test_containers_survive_because_live_restore_comes_first(
     engine.containers_running = 2
     assert call("staged")["apply"] == "busy"
     call("applied")
-    assert engine.orders == ["reload", "restart"]
+    assert engine.orders == ["reload", "keep ports", "restart", "let go"]
 
 
 def test_without_consent_a_restart_that_kills_stays_pending(
