@@ -52,7 +52,8 @@ def agent_rules(node: str) -> str:
     """What the Consul of a node may do: register the node, and see the others, for which probe and doctor ask it. Consul's own rules for a
     node (NodeIdentities) would do, but they take no name with a dot or a capital (hashicorp/consul's issue 18246).
     """
-    return f'node {json.dumps(node)} {{ policy = "write" }}\nnode_prefix "" {{ policy = "read" }}\nservice_prefix "" {{ policy = "read" }}\n'
+    seen = [f'{kind}_prefix "" {{ policy = "read" }}\n' for kind in ("node", "service")]
+    return "".join([f'node {json.dumps(node)} {{ policy = "write" }}\n', *seen])
 
 
 def engine_rules(node: str, servers: Sequence[str] = ()) -> str:

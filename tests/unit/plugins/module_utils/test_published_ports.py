@@ -48,9 +48,11 @@ def test_each_rule_holds_as_long_as_the_kernel_remembers_its_port() -> None:
 
 def test_it_goes_whatever_happens() -> None:
     run = Programs(RULES)
-    with pytest.raises(ValueError, match="dockerd"), ports.kept(60, run):
-        assert "dnat to" in run.loaded[-1]
-        raise ValueError("dockerd")
+    standing = ports.kept(60, run)
+    standing.__enter__()
+    assert "dnat to" in run.loaded[-1]
+    failure = ValueError("dockerd")
+    assert standing.__exit__(ValueError, failure, None) is not True
     assert run.loaded[-1] == ports.removal()
 
 
