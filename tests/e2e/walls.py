@@ -188,7 +188,7 @@ def wait_until_met(cluster: Cluster) -> None:
 
 
 def _alive(cluster: Cluster, host: str) -> int:
-    return cluster.out(host, "consul", "members").count(" alive ")
+    return cluster.consul(host, "members", kind="agent").count(" alive ")
 
 
 def _gossips(cluster: Cluster, host: str) -> bool:
