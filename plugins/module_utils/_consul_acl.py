@@ -86,6 +86,13 @@ def wanted(hosts: Iterable[Json], servers: Sequence[str] = ()) -> Wanted:
     return Wanted(policies, tokens)
 
 
+def wants(hosts: Iterable[Json], servers: Sequence[str], present: Sequence[str] | None) -> Tuple[Wanted, Wanted]:
+    """For all hosts, and for those that are present."""
+    every = list(hosts)
+    there = [host for host in every if present is None or host["name"] in present]
+    return wanted(every, servers), wanted(there, servers)
+
+
 def _policy(name: str, what: str, rules: str) -> Json:
     # The API's list has no rules, but the description: so it tells whether they are these.
     digest = hashlib.sha256(rules.encode()).hexdigest()[:16]
@@ -101,14 +108,18 @@ def _token(secret: str, description: str, policies: List[str]) -> Json:
     return {"AccessorID": accessor(secret), "SecretID": secret, "Description": description, "Policies": names}
 
 
-def plan(want: Wanted, policies: List[Json], tokens: List[Json], settled: Iterable[str] = ()) -> Steps:
+def plan(
+    want: Wanted, policies: List[Json], tokens: List[Json], settled: Iterable[str] = (), due: Wanted | None = None
+) -> Steps:
     """Compare with what the API lists. Only tokens with our mark are ever taken away: those of hosts that are no more, and, of hosts
-    that are ``settled``, because their engines run with the present one, those that were made from other secrets.
+    that are ``settled``, because their engines run with the present one, those that were made from other secrets. Of what is wanted only
+    what is ``due`` is made; all by default.
     """
+    due = due or want
     there = {policy["Name"]: policy for policy in policies}
     to_write = [
         {**policy, **({"ID": there[policy["Name"]]["ID"]} if policy["Name"] in there else {})}
-        for policy in want.policies
+        for policy in due.policies
         if there.get(policy["Name"], {}).get("Description") != policy["Description"]
     ]
     known = {token["AccessorID"] for token in tokens}
@@ -123,7 +134,7 @@ def plan(want: Wanted, policies: List[Json], tokens: List[Json], settled: Iterab
         and token["AccessorID"] not in keep
         and token["Description"] not in spared
     ]
-    return Steps(to_write, [token for token in want.tokens if token["AccessorID"] not in known], stale)
+    return Steps(to_write, [token for token in due.tokens if token["AccessorID"] not in known], stale)
 
 
 class Acl(Consul):

@@ -53,6 +53,10 @@ options:
         description: The token of its engine, a UUID.
         type: str
         required: true
+  present:
+    description: Those of O(hosts) that are to get what they lack; all by default. Of the others what is there stays.
+    type: list
+    elements: str
   servers:
     description: Nodes of the servers that engines of other hosts ask, and on which their sessions are then.
     type: list
@@ -103,7 +107,7 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.multihost.overlay.plugins.module_utils._consul_acl import Acl, Steps, plan, wanted
+from ansible_collections.multihost.overlay.plugins.module_utils._consul_acl import Acl, Steps, plan, wants
 from ansible_collections.multihost.overlay.plugins.module_utils._consul_api import ConsulError
 
 
@@ -121,8 +125,9 @@ def run(module: AnsibleModule) -> dict[str, Any]:
     params = module.params
     acl = Acl(params["url"], params["token"])
     policies, tokens = acl.lists(params["wait"])
-    want, every = wanted(params["hosts"], params["servers"]), [host["name"] for host in params["hosts"]]
-    steps = plan(want, policies, tokens, params["settled"])
+    want, due = wants(params["hosts"], params["servers"], params["present"])
+    every = [host["name"] for host in params["hosts"]]
+    steps = plan(want, policies, tokens, params["settled"], due)
     if not module.check_mode:
         acl.do(steps)
     made = words(steps)
@@ -147,6 +152,7 @@ def main() -> None:
                     "engine": {"type": "str", "required": True, "no_log": True},
                 },
             },
+            "present": {"type": "list", "elements": "str"},
             "servers": {"type": "list", "elements": "str", "default": []},
             "settled": {"type": "list", "elements": "str", "default": []},
             "wait": {"type": "int", "default": 60},

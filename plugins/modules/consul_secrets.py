@@ -40,6 +40,10 @@ options:
     type: list
     elements: str
     default: []
+  present:
+    description: Those of O(hosts) that are to get what they lack; all by default. Of the others what is there stays.
+    type: list
+    elements: str
   servers:
     description: Nodes of the servers that engines of other hosts ask, and on which their sessions are then.
     type: list
@@ -79,7 +83,7 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.multihost.overlay.plugins.module_utils._consul_acl import Acl, plan, wanted
+from ansible_collections.multihost.overlay.plugins.module_utils._consul_acl import Acl, plan, wants
 from ansible_collections.multihost.overlay.plugins.module_utils._consul_api import ConsulError
 from ansible_collections.multihost.overlay.plugins.module_utils._secrets import PATH, SecretsError, problems, tokens
 
@@ -113,7 +117,8 @@ def in_order(found: Any, params: dict[str, Any]) -> bool:
         lists = Acl(params["url"], made["management"]).lists(0)
     except ConsulError:
         return False
-    return not plan(wanted(made["hosts"].values(), params["servers"]), *lists, settled=params["hosts"]).any
+    want, due = wants(made["hosts"].values(), params["servers"], params["present"])
+    return not plan(want, *lists, settled=params["hosts"], due=due).any
 
 
 def main() -> None:
@@ -123,6 +128,7 @@ def main() -> None:
             "path": {"type": "path", "default": PATH},
             "url": {"type": "str", "default": "http://127.0.0.1:8500"},
             "hosts": {"type": "list", "elements": "str", "default": []},
+            "present": {"type": "list", "elements": "str"},
             "servers": {"type": "list", "elements": "str", "default": []},
         },
         supports_check_mode=True,

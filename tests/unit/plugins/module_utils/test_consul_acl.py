@@ -68,6 +68,14 @@ def test_tokens_of_a_host_that_is_no_more_go_and_somebody_else_s_stay() -> None:
     assert acl.plan(WANT, policies, [*tokens, *others]).stale == ["y"]
 
 
+def test_a_host_that_is_left_out_gets_nothing_and_keeps_what_it_has() -> None:
+    want, due = acl.wants(HOSTS, [], ["a"])
+    steps = acl.plan(want, [], [], due=due)
+    assert [token["SecretID"] for token in steps.tokens] == ["agent-a", "engine-a"]
+    assert len(steps.policies) == 2
+    assert not acl.plan(want, *listed(WANT), due=due).any
+
+
 def test_an_accessor_does_not_give_its_token_away() -> None:
     assert acl.accessor("engine-a") == acl.accessor("engine-a") != acl.accessor("engine-b")
     assert "engine-a" not in acl.accessor("engine-a")
