@@ -80,12 +80,6 @@ except (OSError, ValueError) as error:
 print(json.dumps(said))
 """
 
-# Where a host has its tokens: of the engine, which may do all with Docker's keys, and of the agent, which sees members.
-TOKENS = {
-    "engine": "set -a; . /etc/multihost-overlay/dockerd.env; ",
-    "agent": """export CONSUL_HTTP_TOKEN=$(sed -n 's/.*"agent": "\\([^"]*\\)".*/\\1/p' /etc/multihost-overlay/consul-secrets.json); """,
-}
-
 
 class Cluster:
     """A lab that is up."""
@@ -131,9 +125,10 @@ class Cluster:
         status, text = json.loads(self.run(host, "python3", "-c", CALL, stdin=json.dumps(call)).stdout)
         return int(status), str(text)
 
-    def consul(self, host: str, *words: str, kind: str = "engine") -> str:
-        """Consul's own client on a host, with the token of its engine or of its agent."""
-        return self.out(host, "sh", "-c", TOKENS[kind] + 'exec consul "$@"', "sh", *words)
+    def consul(self, host: str, *words: str) -> str:
+        """Consul's own client on a host, with the token of its engine, which may do all with Docker's keys."""
+        script = 'set -a; . /etc/multihost-overlay/dockerd.env; exec consul "$@"'
+        return self.out(host, "sh", "-c", script, "sh", *words)
 
     def write(self, host: str, path: str, content: str, mode: str = "0644") -> None:
         """Put a file on a host."""
