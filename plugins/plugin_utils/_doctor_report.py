@@ -35,7 +35,7 @@ def usual_store(facts: Facts) -> str:
 
 
 def is_same_store(fact: Mapping[str, Any], usual: Mapping[str, Any]) -> bool:
-    """Whether another URL leads to the same store, as that of a server does where others ask one of its fellows: it has the same engines."""
+    """Whether another URL leads to the same store, as a server's own does where others ask it from afar: it has the same engines."""
     store, engine = fact["store"], fact["engine"]
     nodes = store.get("nodes", []) if store.get("url") == engine["store"] else []
     return engine["advertise"] in nodes and set(nodes) == set(usual.get("nodes", []))
