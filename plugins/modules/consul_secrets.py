@@ -11,7 +11,7 @@ short_description: Read the cluster's secrets that a host of the store keeps
 version_added: "0.1.0"
 author: multihost.overlay contributors (@multihost)
 description:
-  - Reads the file in which every host of the store keeps the cluster's secrets. Its result is secret: register it with C(no_log).
+  - Reads the file in which every host of the store keeps the cluster's secrets. Its result is secret, so register it with C(no_log).
   - Refuses a file that others than root may read or write.
   - Looks in the same call whether the policies and tokens of all hosts are in Consul, so that a run that finds them there costs nothing
     more.

@@ -23,7 +23,7 @@ attributes:
     support: full
   diff_mode:
     support: full
-    details: The content of a file with O(files[].secret=true) is not shown.
+    details: The contents among O(secrets) are not shown.
   idempotent:
     support: full
 options:

@@ -15,7 +15,7 @@ NONE_GIVEN: dict[str, str] = {}
 
 
 def test_a_new_cluster_gets_new_ones() -> None:
-    first, second = (cluster.choose({"a": None, "b": None}, NONE_GIVEN, []) for _ in range(2))
+    first, second = (cluster.choose({"a": None, "b": None}, NONE_GIVEN, []) for _number in range(2))
     assert cluster.problems(first) == []
     assert first["seed"] != second["seed"]
     assert first["gossip_key"] != second["gossip_key"]
