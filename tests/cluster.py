@@ -59,6 +59,27 @@ for thread in /proc/$pid/task/*; do
 done
 """
 
+# One call over HTTP, described on its standard input, so that no token is in a command line. Prints [status, text]; status 0 where no
+# answer came, and the text says why. Without "ca" a certificate is not looked at.
+CALL = """
+import json, ssl, sys, urllib.error, urllib.request
+call = json.load(sys.stdin)
+context = ssl.create_default_context(cafile=call["ca"]) if call["ca"] else ssl._create_unverified_context()
+if call["pair"]:
+    context.load_cert_chain(call["pair"] + ".crt", call["pair"] + ".key")
+opener = urllib.request.build_opener(urllib.request.ProxyHandler({}), urllib.request.HTTPSHandler(context=context))
+headers = {"X-Consul-Token": call["token"]} if call["token"] else {}
+body = call["body"].encode() if call["body"] is not None else None
+try:
+    with opener.open(urllib.request.Request(call["url"], body, headers, method=call["method"]), timeout=5) as answer:
+        said = answer.status, answer.read().decode()
+except urllib.error.HTTPError as error:
+    said = error.code, error.read().decode()
+except (OSError, ValueError) as error:
+    said = 0, repr(getattr(error, "reason", error))
+print(json.dumps(said))
+"""
+
 
 class Cluster:
     """A lab that is up."""
@@ -75,16 +96,39 @@ class Cluster:
         answer: dict[str, Any] = json.loads(done.stdout or "{}")
         return answer
 
-    def run(self, host: str, *argv: str, check: bool = True, timeout: float = 60) -> subprocess.CompletedProcess[str]:
+    def run(
+        self, host: str, *argv: str, check: bool = True, timeout: float = 60, stdin: str | None = None
+    ) -> subprocess.CompletedProcess[str]:
         """Run a program on a host, past its sshd."""
         command = [sys.executable, str(LABCTL), "--name", self.lab, "exec", host, *argv]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=timeout, check=False)
+        done = subprocess.run(command, input=stdin, capture_output=True, text=True, timeout=timeout, check=False)
         assert done.returncode == 0 or not check, f"{host}: {' '.join(argv)}: {done.stdout}{done.stderr}"
         return done
 
     def out(self, host: str, *argv: str, timeout: float = 60) -> str:
         """What a program on a host prints."""
         return self.run(host, *argv, timeout=timeout).stdout.strip()
+
+    def call(
+        self,
+        host: str,
+        url: str,
+        method: str = "GET",
+        *,
+        token: str = "",
+        body: str | None = None,
+        ca: str = "",
+        pair: str = "",
+    ) -> tuple[int, str]:
+        """Status and text of a call over HTTP from a host; ``ca`` is a file there, and ``pair`` names one less .crt and .key."""
+        call = {"url": url, "method": method, "token": token, "body": body, "ca": ca, "pair": pair}
+        status, text = json.loads(self.run(host, "python3", "-c", CALL, stdin=json.dumps(call)).stdout)
+        return int(status), str(text)
+
+    def consul(self, host: str, *words: str) -> str:
+        """Consul's own client on a host, with the token of its engine, which may do all with Docker's keys."""
+        script = 'set -a; . /etc/multihost-overlay/dockerd.env; exec consul "$@"'
+        return self.out(host, "sh", "-c", script, "sh", *words)
 
     def write(self, host: str, path: str, content: str, mode: str = "0644") -> None:
         """Put a file on a host."""

@@ -124,15 +124,23 @@ class Engine:
         known = from_unit(unit_files(), read_text)
         if known is not None:
             return known
-        pid = self.pid()
-        argv = (read_text(f"/proc/{pid}/cmdline") or "").rstrip("\0").split("\0") if pid else [""]
-        return from_argv(argv, f"the command line of the running dockerd (process {pid})")
+        return from_argv(self.argv(), f"the command line of the running dockerd (process {self.pid()})")
 
     def environment(self) -> dict[str, str]:
         """The variables that the running dockerd was started with."""
         pid = self.pid()
         text = read_text(f"/proc/{pid}/environ") if pid else None
         return dict(item.split("=", 1) for item in (text or "").split("\0") if "=" in item)
+
+    def argv(self) -> list[str]:
+        """The running dockerd's command line; empty when none runs."""
+        pid = self.pid()
+        return (read_text(f"/proc/{pid}/cmdline") or "").rstrip("\0").split("\0") if pid else []
+
+    def younger(self, paths: list[str]) -> list[str]:
+        """Those of some files that were written after the running dockerd was started."""
+        started = _started(self.pid())
+        return [path for path in paths if started and os.path.exists(path) and os.stat(path).st_mtime > started]
 
     def other_binary(self) -> str:
         """The program that the unit starts, if the running one is another; else nothing."""
@@ -176,9 +184,9 @@ class Engine:
 
     def order(self, verb: str) -> tuple[int, str]:
         """Start, restart or reload the unit, without waiting: a dockerd whose store drops packets takes minutes."""
-        if self.properties.get("NeedDaemonReload") == "yes":
-            run_program(["systemctl", "daemon-reload"])
         if verb != "reload":
+            # Also after files changed that systemd was not asked about since.
+            run_program(["systemctl", "daemon-reload"])
             run_program(["systemctl", "reset-failed", UNIT])
         status, out, complaints = run_program(["systemctl", "--no-block", verb, UNIT])
         return status, out + complaints
@@ -191,6 +199,16 @@ class Engine:
         chatter = re.compile(r"^\s*$|^-- |level=(info|debug)|is deprecated")
         lines = [line for line in text.splitlines() if not chatter.search(line)]
         return "\n".join(lines[-12:]) or "(nothing)"
+
+
+def _started(pid: str) -> float:
+    """When a process was started, in seconds since 1970 (proc(5): starttime in ticks since the boot, btime); 0 where there is none."""
+    process, kernel = read_text(f"/proc/{pid}/stat") if pid else None, read_text("/proc/stat")
+    booted = re.search(r"^btime (\d+)", kernel or "", re.MULTILINE)
+    if not process or not booted:
+        return 0.0
+    ticks = int(process.rpartition(")")[2].split()[19])
+    return int(booted.group(1)) + ticks / os.sysconf("SC_CLK_TCK")
 
 
 def _is_outermost(pid: str) -> bool:

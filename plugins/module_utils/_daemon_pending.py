@@ -143,13 +143,13 @@ def _is_done(record: dict[str, Any] | None, running: Running) -> bool:
     return running.live_restore and reason.endswith("-> true")
 
 
-def new_record(running: Running, old: dict[str, Any] | None, due: Due, previous: str | None) -> dict[str, Any]:
-    """What to remember. While the same invocation runs, reasons add up and the file to go back to stays the first."""
+def new_record(running: Running, old: dict[str, Any] | None, due: Due, before: dict[str, Any]) -> dict[str, Any]:
+    """What to remember. While the same invocation runs, reasons add up, and what to go back to (``before``) stays the first."""
     same = bool(old) and (old or {}).get("invocation") == running.invocation
     return {
         "invocation": running.invocation,
         "reasons": {**((old or {}).get("reasons", {}) if same else {}), **due.restart, **due.reload},
-        "previous": (old or {}).get("previous") if same else previous,
+        **({key: (old or {}).get(key) for key in before} if same else before),
     }
 
 

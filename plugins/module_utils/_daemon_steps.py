@@ -9,8 +9,10 @@ import time
 from dataclasses import dataclass, field, replace
 from typing import Any, Callable
 
+from ansible_collections.multihost.overlay.plugins.module_utils import _daemon_arguments as arguments
 from ansible_collections.multihost.overlay.plugins.module_utils import _daemon_engine as host
 from ansible_collections.multihost.overlay.plugins.module_utils import _daemon_pending as pending
+from ansible_collections.multihost.overlay.plugins.module_utils import _published_ports as published_ports
 from ansible_collections.multihost.overlay.plugins.module_utils._daemon_json import (
     DaemonConfigError,
     parse,
@@ -52,6 +54,8 @@ class Request:
     restart: str
     reasons: list[str]
     environment_file: str | None
+    arguments: list[str]
+    read_at_start: list[str]
     units: list[str]
     wait: float
     check_mode: bool
@@ -69,6 +73,8 @@ class View:
     due: pending.Due
     joined: bool
     wanted: dict[str, Any] = field(default_factory=dict)
+    # The drop-in with our arguments, as it is and as it shall be.
+    drop_in: tuple[str | None, str | None] = (None, None)
 
 
 def look(request: Request, engine: host.Engine) -> View:
@@ -80,11 +86,14 @@ def look(request: Request, engine: host.Engine) -> View:
     seen = _situation(request, engine, document, manifest)
     wanted = stringified(all_wanted(request.config, request.defaults, request.keep, seen))
     plan = make_plan(wanted, seen)
-    if plan.problems:
-        raise DaemonConfigError("\n".join(plan.problems))
-    due = pending.whats_due(running, manifest.state.get(STATE_KEY), _reasons(request, engine, running, plan, wanted))
+    problems = plan.problems + arguments.conflicts(request.arguments, plan.document, request.path)
+    if problems:
+        raise DaemonConfigError("\n".join(problems))
+    drop_in = host.read_text(arguments.PATH), arguments.drop_in(host.unit_files(), request.arguments)
+    reasons = [*_reasons(request, engine, running, plan, wanted), arguments.change_reason(*drop_in)]
+    due = pending.whats_due(running, manifest.state.get(STATE_KEY), reasons)
     joined = STORE not in wanted or _is_joined(running, wanted, due)
-    return View(text, document, manifest, running, plan, due, joined, wanted)
+    return View(text, document, manifest, running, plan, due, joined, wanted, drop_in)
 
 
 def _is_joined(running: pending.Running, wanted: dict[str, Any], due: pending.Due) -> bool:
@@ -106,11 +115,13 @@ def _reasons(
 ) -> list[dict[str, str]]:
     if running.info is None:
         return []
-    other = engine.other_binary()
+    other, younger = engine.other_binary(), engine.younger(request.read_at_start)
     return [
         pending.change_reasons(plan.changes),
         pending.mismatches(running.info, wanted, host.address_of),
         pending.environment_mismatches(host.environment_wanted(request.environment_file), engine.environment()),
+        arguments.running_without(request.arguments, engine.argv()),
+        {"files": f"dockerd read these before they were changed: {', '.join(younger)}"} if younger else {},
         {"binary": f"the unit starts {other}, another program than the running one"} if other else {},
         {reason: reason for reason in request.reasons},
     ]
@@ -149,23 +160,30 @@ def result_of(view: View, engine: host.Engine) -> dict[str, Any]:
 def stage(request: Request, engine: host.Engine) -> dict[str, Any]:
     """Merge our keys into daemon.json; the engine is not touched."""
     view = look(request, engine)
-    changed = bool(view.plan.changes)
     if not request.check_mode:
         _write(request, view)
     return {
-        "changed": changed,
+        "changed": bool(view.plan.changes) or _moves(view),
         "path": request.path,
         "changed_keys": [change.key for change in view.plan.changes],
         "satisfied_by_flags": view.plan.satisfied,
         "replaced": view.plan.replaced,
-        "diff": {
-            "before_header": request.path,
-            "after_header": request.path,
-            "before": shown(view.document, view.text or ""),
-            "after": shown(view.plan.document, view.text or ""),
-        },
+        "diff": _diffs(request, view),
         **result_of(view, engine),
     }
+
+
+def _moves(view: View) -> bool:
+    """Whether our arguments change."""
+    return view.drop_in[0] != view.drop_in[1]
+
+
+def _diffs(request: Request, view: View) -> list[dict[str, str]]:
+    before, after = shown(view.document, view.text or ""), shown(view.plan.document, view.text or "")
+    texts = [(request.path, before, after)]
+    if _moves(view):
+        texts.append((arguments.PATH, view.drop_in[0] or "", view.drop_in[1] or ""))
+    return [{"before_header": path, "after_header": path, "before": old, "after": new} for path, old, new in texts]
 
 
 def _write(request: Request, view: View) -> None:
@@ -173,11 +191,15 @@ def _write(request: Request, view: View) -> None:
     for change in view.plan.changes:
         if change.key in view.wanted and change.present:
             view.manifest.record_key(request.path, change.key, request.role, change.had, change.before)
-    if view.plan.changes or (view.due.anything and request.reasons):
+    if view.plan.changes or _moves(view) or (view.due.anything and request.reasons):
         view.manifest.state[STATE_KEY] = _record(view)
+    if _moves(view):
+        view.manifest.record_file(arguments.PATH, request.role)
     view.manifest.save()
     if view.plan.changes:
         _write_file(request.path, render(view.plan.document, view.text or ""))
+    if _moves(view):
+        _put(arguments.PATH, view.drop_in[1])
     for key in view.plan.forgotten:
         view.manifest.forget_key(request.path, key)
     view.manifest.save()
@@ -191,11 +213,19 @@ def _record(view: View) -> dict[str, Any]:
         if not (old and old.get("invocation") == view.running.invocation):
             os.makedirs(os.path.dirname(PREVIOUS), mode=0o700, exist_ok=True)
             write_atomic(PREVIOUS, view.text.encode(), 0o600)
-    return pending.new_record(view.running, old, view.due, previous)
+    return pending.new_record(view.running, old, view.due, {"previous": previous, "drop_in": view.drop_in[0]})
+
+
+def _put(path: str, text: str | None) -> None:
+    """Write a file, or take it away where there is to be none."""
+    if text is not None:
+        _write_file(path, text)
+    elif os.path.exists(path):
+        os.unlink(path)
 
 
 def _write_file(path: str, text: str) -> None:
-    """Replace daemon.json, keeping its mode and owner."""
+    """Replace a file, keeping its mode and owner."""
     make_directories(os.path.dirname(path))
     path = os.path.realpath(path)
     try:
@@ -244,6 +274,18 @@ def _act(request: Request, engine: host.Engine, view: View, decision: pending.De
     if decision.reload and not _reload(engine, view) and decision.restart and request.restart == "safe":
         # live-restore did not come on: a restart would kill the containers after all.
         return pending.Decision(reload=True, pending=True)
+    outlive = bool(view.wanted.get(pending.LIVE_RESTORE, view.running.live_restore))
+    if decision.restart and view.running.containers and outlive:
+        # Twice as long as one start may take: one that fails is undone by another.
+        with published_ports.kept(2 * request.wait + 60):
+            _move(request, engine, view, decision)
+    else:
+        _move(request, engine, view, decision)
+    return decision
+
+
+def _move(request: Request, engine: host.Engine, view: View, decision: pending.Decision) -> None:
+    """Start or restart if that is decided, and wait until the engine is as it shall be."""
     begun = host.now()
     if decision.restart or decision.start:
         _order(engine, "restart" if decision.restart else "start")
@@ -253,7 +295,6 @@ def _act(request: Request, engine: host.Engine, view: View, decision: pending.De
         view.due = pending.Due()
         if view.manifest.state.pop(STATE_KEY, None):
             view.manifest.save()
-    return decision
 
 
 def _order(engine: host.Engine, verb: str) -> None:
@@ -326,11 +367,8 @@ def _undo(request: Request, engine: host.Engine, view: View) -> str:
     record = view.manifest.state.get(STATE_KEY)
     if record is None:
         return f"{request.path} was not changed before, so there is nothing to go back to."
-    previous = host.read_text(record["previous"]) if record.get("previous") else None
-    if previous is not None:
-        _write_file(request.path, previous)
-    elif os.path.exists(request.path):
-        os.unlink(request.path)
+    _put(request.path, host.read_text(record["previous"]) if record.get("previous") else None)
+    _put(arguments.PATH, record.get("drop_in"))
     view.manifest.state.pop(STATE_KEY)
     view.manifest.save()
     engine.order("restart")

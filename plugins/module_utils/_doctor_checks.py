@@ -23,6 +23,14 @@ CHECKS: dict[str, Check] = {
         "see the evidence; make the file readable or install the program, then run the doctor again",
         "design",
     ),
+    # -- certificates
+    "certificate_ended": Check(
+        "error",
+        "/etc/multihost-overlay/tls",
+        "who is shown it refuses it: Consuls lose one another, or clients lose Docker's API",
+        "run playbooks/rotate_certificates.yml; for a CA see docs/security.md",
+        "design",
+    ),
     # -- the engine
     "engine_down": Check(
         "error",

@@ -11,6 +11,7 @@ import time
 from typing import Any, Callable, Mapping, Protocol, Tuple
 from urllib.parse import quote
 
+from ansible_collections.multihost.overlay.plugins.module_utils._certificates import read_all
 from ansible_collections.multihost.overlay.plugins.module_utils._docker import DockerClient, DockerError
 from ansible_collections.multihost.overlay.plugins.module_utils._doctor_store import Asker, http_asker, read_store
 from ansible_collections.multihost.overlay.plugins.module_utils._ping_threads import Threads
@@ -264,6 +265,8 @@ def examine(
     addresses = reader.output(["ip", "-o", "-4", "addr", "show"])
     return {
         **read_identity(reader),
+        "now": time.time(),
+        "certificates": read_all(),
         "addresses": None if addresses is None else parse_addresses(addresses),
         "forwarding": reader.line("/proc/sys/net/ipv4/ip_forward"),
         "engine": engine,

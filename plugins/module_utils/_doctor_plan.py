@@ -8,10 +8,13 @@ import ipaddress
 import re
 from typing import Any, Callable, Iterable, Mapping
 
+from ansible_collections.multihost.overlay.plugins.module_utils._certificates import FOLDER, ending
 from ansible_collections.multihost.overlay.plugins.module_utils._doctor_checks import found
 from ansible_collections.multihost.overlay.plugins.module_utils._doctor_host import Line, complaints, options_of
-from ansible_collections.multihost.overlay.plugins.module_utils._preflight_classic import BRIDGE, TLS_FILES
+from ansible_collections.multihost.overlay.plugins.module_utils._preflight_checks import found as beforehand
+from ansible_collections.multihost.overlay.plugins.module_utils._preflight_classic import BRIDGE
 from ansible_collections.multihost.overlay.plugins.module_utils._preflight_plan_engine import resolved_advertise
+from ansible_collections.multihost.overlay.plugins.module_utils._store import TLS_FILES
 
 DAEMON_JSON = "/etc/docker/daemon.json"
 # Keys of daemon.json that /info shows, and under which name.
@@ -63,6 +66,15 @@ def check_engine(observed: Observed, _wanted: Observed) -> Findings:
         yield found("engine_down", "dockerd does not run", [state, *complaints(observed["journal"])])
     elif not engine["answers"]:
         yield found("engine_hangs", "dockerd runs and does not answer on its socket", engine["silence"] or "GET /info")
+
+
+def check_certificates(observed: Observed, _wanted: Observed) -> Findings:
+    for entry in ending(observed["certificates"], observed["now"]):
+        evidence = f"{FOLDER}/{entry.name}.crt"
+        if entry.ended:
+            yield found("certificate_ended", entry.message, evidence, entry.fix)
+        else:
+            yield beforehand(entry.check, entry.message, evidence, entry.fix)
 
 
 def check_repair(observed: Observed, _wanted: Observed) -> Findings:
@@ -278,6 +290,7 @@ def check_peers(observed: Observed, _wanted: Observed) -> Findings:
 
 CHECKS_OF_A_HOST: tuple[Check, ...] = (
     check_engine,
+    check_certificates,
     check_repair,
     check_tables,
     check_restart,

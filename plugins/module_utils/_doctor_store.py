@@ -18,8 +18,13 @@ import urllib.request
 from typing import Any, Callable, List, Mapping, Optional, Tuple
 
 from ansible_collections.multihost.overlay.plugins.module_utils import _store_content as content
-from ansible_collections.multihost.overlay.plugins.module_utils._preflight_classic import TLS_FILES, endpoints
-from ansible_collections.multihost.overlay.plugins.module_utils._store import DISCOVERY, LIBNETWORK, StoreError
+from ansible_collections.multihost.overlay.plugins.module_utils._preflight_classic import endpoints
+from ansible_collections.multihost.overlay.plugins.module_utils._store import (
+    DISCOVERY,
+    LIBNETWORK,
+    TLS_FILES,
+    StoreError,
+)
 
 TIMEOUT = 8.0
 IPAM_DATA = LIBNETWORK + "ipam/default/data/"

@@ -81,10 +81,10 @@ def _set(name: str, kind: str, elements: Sequence[str], interval: bool) -> list[
     return [f"  set {name} {{", *lines, "  }"]
 
 
-def _drop(protocol: str, ports: Sequence[int]) -> list[str]:
+def _drop(protocol: str, ports: Sequence[int], to: str = "") -> list[str]:
     if not ports:
         return []
-    return [f"    {protocol} dport {{ {', '.join(map(str, ports))} }} counter drop"]
+    return [f"    {to}{protocol} dport {{ {', '.join(map(str, ports))} }} counter drop"]
 
 
 def ruleset(firewall: Firewall) -> str:
@@ -109,6 +109,14 @@ def ruleset(firewall: Firewall) -> str:
         "    ip6 saddr @operators6 accept",
         *_drop("tcp", firewall.tcp),
         *_drop("udp", firewall.udp),
+        "  }",
+        # A container's packets leave its host under the host's address, which the peers let in. So they end here.
+        "  chain forward {",
+        "    type filter hook forward priority -150; policy accept;",
+        "    ip saddr @peers accept",
+        "    ip saddr @operators4 accept",
+        *_drop("tcp", firewall.tcp, "ip daddr @peers "),
+        *_drop("udp", firewall.udp, "ip daddr @peers "),
         "  }",
         "}",
     ]

@@ -378,6 +378,21 @@ CHECKS: dict[str, Check] = {
         "run the store as a service of the host (overlay_consul_manage: true does)",
         "m#22561, m#23302",
     ),
+    # -- certificates
+    "certificate_ends": Check(
+        "warning",
+        "/etc/multihost-overlay/tls",
+        "Consuls refuse one another, and Docker's clients its API, from the second on in which a certificate ends",
+        "run site.yml, which renews what ends within overlay_tls_renew_days; or playbooks/rotate_certificates.yml, which renews all",
+        "design",
+    ),
+    "ca_ends": Check(
+        "warning",
+        "/etc/multihost-overlay/tls/ca.crt and docker-clients.crt",
+        "with the CA end all certificates that it has issued",
+        "playbooks/rotate_ca.yml while it is valid; for the one of Docker's clients playbooks/revoke_clients.yml",
+        "design",
+    ),
     "port_held": Check(
         "error",
         "/proc/net/tcp, tcp6, udp and udp6, /proc/PID/fd",

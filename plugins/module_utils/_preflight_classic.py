@@ -15,9 +15,9 @@ from typing import Any, Iterable, Mapping
 from urllib.parse import urlsplit
 
 from ansible_collections.multihost.overlay.plugins.module_utils._preflight_reader import Reader
+from ansible_collections.multihost.overlay.plugins.module_utils._store import TLS_FILES
 
 BRIDGE = re.compile(r"^(docker0|docker_gwbridge|br-[0-9a-f]{12})$")
-TLS_FILES = ("kv.cacertfile", "kv.certfile", "kv.keyfile")
 DEFAULT_PORTS = {"consul": 8500, "etcd": 2379, "zk": 2181}
 PATIENCE = 3.0
 SIOCETHTOOL = 0x8946
@@ -118,7 +118,7 @@ def reach(reader: Reader, host: str, port: int, options: Mapping[str, Any]) -> d
 def read_store(reader: Reader, observed: Observed, wanted: Observed) -> dict[str, Any]:
     """A store that is not ours must be there already. One of ours is not asked: it comes with the next roles."""
     url = setting(observed["engine"], wanted, "cluster-store") or wanted["store_url"]
-    if wanted["mode"] != "classic" or not wanted["docker_host"] or wanted["store_ports"] or not url:
+    if wanted["mode"] != "classic" or not wanted["docker_host"] or wanted["store_managed"] or not url:
         return {}
     host, port = endpoints(url)[0]
     return reach(reader, host, port, store_options(observed["engine"], wanted)) if host and port else {}

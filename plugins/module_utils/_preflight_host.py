@@ -5,8 +5,11 @@
 from __future__ import annotations
 
 import os
+import time
 from typing import Any, Callable, Mapping
 
+from ansible_collections.multihost.overlay.plugins.module_utils._certificates import read_all
+from ansible_collections.multihost.overlay.plugins.module_utils._consul_host import read_consul
 from ansible_collections.multihost.overlay.plugins.module_utils._preflight_classic import docker_bridges, read_classic
 from ansible_collections.multihost.overlay.plugins.module_utils._preflight_engine import (
     ClientFactory,
@@ -74,7 +77,7 @@ def read_host(
         "init": "",
     }
     nowhere: dict[str, Any] = {"addresses": None, "routes": None, "interfaces": [], "resolvers": []}
-    observed: dict[str, Any] = {"root": os.geteuid() == 0, "architecture": os.uname().machine}
+    observed: dict[str, Any] = {"root": os.geteuid() == 0, "architecture": os.uname().machine, "now": time.time()}
     observed.update(guarded(reader, "the host's identity", lambda: read_identity(reader), nobody))
     observed.update(guarded(reader, "the host's network", lambda: read_network(reader), nowhere))
     ports = [*wanted["store_ports"], *wanted.get("engine_ports", []), *([GOSSIP_PORT] if wanted["docker_host"] else [])]
@@ -90,6 +93,8 @@ def read_host(
         ("kernel_net", lambda: read_kernel(reader, observed, wanted), {}),
         ("listeners", lambda: read_listeners(reader, ports, udp), []),
         ("manifest", lambda: read_manifest(reader), {"roles": []}),
+        ("certificates", read_all, {}),
+        ("consul", read_consul, {"configured": True, "certified": True}),
         ("engine", lambda: read_engine(reader, make_client, networks), NO_ENGINE),
     ]
     for name, read, default in sections:
@@ -123,6 +128,7 @@ def engine_facts(engine: Mapping[str, Any]) -> dict[str, Any]:
         "cluster_store": str(info.get("ClusterStore") or ""),
         "cluster_advertise": str(info.get("ClusterAdvertise") or ""),
         "live_restore": bool(info.get("LiveRestoreEnabled", False)),
+        "log_driver": str(info.get("LoggingDriver", "")),
         "containers_running": int(info.get("ContainersRunning") or 0),
         "swarm": swarm_active(engine),
         "networks": list(engine["api"].get("networks", [])),
@@ -153,5 +159,7 @@ def host_facts(observed: Mapping[str, Any]) -> dict[str, Any]:
         bridges=docker_bridges(observed["addresses"] or []),
         # A host that joins is let in by the others only after preflight: who probes the paths before has to know.
         firewall=observed["kernel_net"].get("firewall", {"loaded": False, "peers": []}),
+        certificates=observed["certificates"],
+        consul=observed["consul"],
         engine=engine_facts(observed["engine"]),
     )

@@ -11,6 +11,7 @@ import ipaddress
 import re
 from typing import Any, Callable, Iterable, Mapping
 
+from ansible_collections.multihost.overlay.plugins.module_utils._certificates import FOLDER, ending
 from ansible_collections.multihost.overlay.plugins.module_utils._preflight_checks import found
 from ansible_collections.multihost.overlay.plugins.module_utils._preflight_plan_classic import CLASSIC_CHECKS
 from ansible_collections.multihost.overlay.plugins.module_utils._preflight_plan_engine import (
@@ -299,8 +300,21 @@ def check_ports(observed: Observed, wanted: Observed) -> Findings:
         yield found("port_held", f"port {port} is held by {who}", f"listening on {port}: {who}")
 
 
+def check_certificates(observed: Observed, _wanted: Observed) -> Findings:
+    """Also one that has ended is a warning here: this very run may renew it."""
+    for entry in ending(observed["certificates"], observed["now"]):
+        yield found(entry.check, entry.message, f"{FOLDER}/{entry.name}.crt", entry.fix)
+
+
 # Those of any host, and those that only a host in the overlay must pass: one of the store alone may have any engine.
-HOST_CHECKS: tuple[Check, ...] = (check_base, check_address, check_interface, check_ports, *KERNEL_HOST_CHECKS)
+HOST_CHECKS: tuple[Check, ...] = (
+    check_base,
+    check_address,
+    check_interface,
+    check_ports,
+    check_certificates,
+    *KERNEL_HOST_CHECKS,
+)
 DOCKER_HOST_CHECKS: tuple[Check, ...] = (
     check_kernel,
     check_modules,

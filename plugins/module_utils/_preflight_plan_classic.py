@@ -9,13 +9,13 @@ from typing import Any, Iterable, Iterator, Mapping
 
 from ansible_collections.multihost.overlay.plugins.module_utils._preflight_checks_classic import found
 from ansible_collections.multihost.overlay.plugins.module_utils._preflight_classic import (
-    TLS_FILES,
     docker_bridges,
     endpoints,
     flag_values,
     setting,
     store_options,
 )
+from ansible_collections.multihost.overlay.plugins.module_utils._store import TLS_FILES
 
 # What Docker 20.10 takes networks of this host from when nobody says otherwise, in its order: (pool, size of a network).
 POOLS = (

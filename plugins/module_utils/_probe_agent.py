@@ -26,6 +26,7 @@ from ansible_collections.multihost.overlay.plugins.module_utils._probe_sockets i
 from ansible_collections.multihost.overlay.plugins.module_utils._programs import run_program
 
 Json = Dict[str, Any]
+CONSUL_SECRETS = "/etc/multihost-overlay/consul-secrets.json"
 # Docker's network -> its bridge. What counts is the MTU of the network, which containers get: the bridge itself follows them.
 BRIDGES = {"bridge": "docker0", "docker_gwbridge": "docker_gwbridge"}
 DEFAULT_MTU = 1500
@@ -75,13 +76,22 @@ def network_mtus(client: DockerClient, names: List[str]) -> Json:
     return found
 
 
+def own_token() -> Dict[str, str]:
+    """What the Consul of this host may see, its owner may; somebody else's is asked without."""
+    try:
+        with open(CONSUL_SECRETS, encoding="utf-8") as stream:
+            return {"X-Consul-Token": json.load(stream)["acl"]["tokens"]["agent"]}
+    except (OSError, ValueError, KeyError):
+        return {}
+
+
 def consul_members(port: int) -> Json:
     """Address -> whether the local Consul takes that member for alive; empty without a Consul."""
     if not port:
         return {}
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=2)
     try:
-        connection.request("GET", "/v1/agent/members")
+        connection.request("GET", "/v1/agent/members", headers=own_token())
         members = json.loads(connection.getresponse().read())
         # Those that left are no members any more.
         return {str(row["Addr"]): row["Status"] == 1 for row in members if row["Status"] in (1, 4)}

@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Dict, List
+from typing import Any, Callable, Dict, List, Tuple
 
 from ansible_collections.multihost.overlay.plugins.module_utils._ping_plan import GRACE
 from ansible_collections.multihost.overlay.plugins.module_utils._probe_codec import VXLAN_PORT
@@ -19,20 +19,30 @@ LAST = 5.0
 # A controller with few forks starts hosts in rounds; one of the second task takes about as long as one of the first.
 ROUND_MARGIN = 1.5
 MIN_ROUND = 1.0
-# Consul: servers take calls from all members, and all members gossip. The HTTP API listens on loopback only.
-STORE_PORTS = {
-    "consul": [
-        ("tcp", 8300, "members", "servers", "Consul's servers: calls of all members"),
-        ("tcp", 8301, "members", "members", "Consul's gossip"),
-        ("udp", 8301, "members", "members", "Consul's gossip"),
-    ],
-}
+Port = Tuple[str, int, str, str, str]
+
+
+def consul_ports(topology: Json) -> List[Port]:
+    """Servers take calls from all members, and all members gossip: those with a Consul, which are servers alone where engines ask them over
+    HTTPS. The HTTP API listens on loopback only.
+    """
+    https = topology.get("store_https_port", 0)
+    who = "servers" if https else "members"
+    return [
+        ("tcp", 8300, who, "servers", "Consul's servers: calls of all members"),
+        ("tcp", 8301, who, who, "Consul's gossip"),
+        ("udp", 8301, who, who, "Consul's gossip"),
+        *([("tcp", https, "hosts", "servers", "Consul's servers: calls of engines")] if https else []),
+    ]
+
+
+STORE_PORTS: Dict[str, Callable[[Json], List[Port]]] = {"consul": consul_ports}
 
 
 def ports_of(topology: Json) -> List[Json]:
     """The table of ports to open: what, from whom, to whom, why. ``members`` are the hosts of both groups.
 
-    ``topology``: mode, store_type, store_managed, docker_api.
+    ``topology``: mode, store_type, store_managed, docker_api, and store_https_port, 0 where every host has an agent of its own.
     """
     rows = [
         ("udp", VXLAN_PORT, "hosts", "hosts", "VXLAN: the containers' packets"),
@@ -42,7 +52,7 @@ def ports_of(topology: Json) -> List[Json]:
     if topology["mode"] == "swarm":
         rows.append(("tcp", 2377, "hosts", "hosts", "Swarm's managers"))
     elif topology["store_managed"]:
-        rows += STORE_PORTS.get(topology["store_type"], [])
+        rows += STORE_PORTS[topology["store_type"]](topology) if topology["store_type"] in STORE_PORTS else []
     if topology["docker_api"] in API_PORTS:
         rows.append(("tcp", API_PORTS[topology["docker_api"]], "hosts", "hosts", "the engines' API"))
     return [dict(zip(("proto", "port", "from", "to", "why"), row)) for row in rows]

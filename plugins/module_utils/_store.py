@@ -8,12 +8,14 @@ collection knows which store it is.
 
 from __future__ import annotations
 
-from typing import Any, ContextManager, NamedTuple, Protocol
+from typing import Any, ContextManager, Mapping, NamedTuple, Protocol
 from urllib.parse import urlsplit
 
 DISCOVERY = "docker/nodes/"
 LIBNETWORK = "docker/network/v1.0/"
 LOCK = "docker/multihost-overlay/lock"
+# Of cluster-store-opts: Docker speaks TLS to its store only with all three.
+TLS_FILES = ("kv.cacertfile", "kv.certfile", "kv.keyfile")
 
 
 class StoreError(Exception):
@@ -99,14 +101,16 @@ def parse_url(url: str) -> StoreUrl:
     return StoreUrl(parts.scheme, host, port, parts.path.strip("/"))
 
 
-def open_store(url: str, token: str | None = None, timeout: float = 15.0) -> Store:
-    """The store that ``url`` names. ``timeout`` bounds each request to it, in seconds."""
+def open_store(
+    url: str, token: str | None = None, options: Mapping[str, str] | None = None, timeout: float = 15.0
+) -> Store:
+    """The store that ``url`` names; ``options`` are Docker's for it, ``timeout`` bounds each request to it, in seconds."""
     parsed = parse_url(url)
     if parsed.scheme == "consul":
         # Here and not above: the class needs this module.
-        from ansible_collections.multihost.overlay.plugins.module_utils._store_consul import ConsulStore
+        from ansible_collections.multihost.overlay.plugins.module_utils._store_consul import ConsulStore, make_client
 
-        return ConsulStore(parsed, token, timeout)
+        return ConsulStore(parsed, make_client(parsed, token, options or {}, timeout))
     raise StoreError(
         f"the engine's cluster-store is {url}, and this collection can only read stores of the kind consul://; "
         "use overlay_store_type consul, or look at this store with its own tools"

@@ -10,13 +10,14 @@ import os
 import threading
 import time
 import traceback
-from typing import Any, Callable
+from typing import Any, Callable, Mapping
 
 from ansible_collections.multihost.overlay.plugins.module_utils import _store_content as content
 from ansible_collections.multihost.overlay.plugins.module_utils._store import (
     DISCOVERY,
     LIBNETWORK,
     LOCK,
+    TLS_FILES,
     MissingPackageError,
     StoreError,
     StoreUrl,
@@ -40,8 +41,8 @@ def _failures() -> tuple[type[Exception], ...]:
     return (consul.ConsulException, requests.RequestException, KeyError, ValueError)
 
 
-def make_client(url: StoreUrl, token: str | None, timeout: float) -> Any:
-    """A client that cannot hang, goes through no proxy, and sends the token with every kind of request."""
+def make_client(url: StoreUrl, token: str | None, options: Mapping[str, str], timeout: float) -> Any:
+    """A client that cannot hang, goes through no proxy, speaks TLS where Docker does, and sends the token with every kind of request."""
     if IMPORT_ERROR:
         raise MissingPackageError(
             "the Python package consul is missing on this host: install python3-consul (Debian) "
@@ -50,9 +51,14 @@ def make_client(url: StoreUrl, token: str | None, timeout: float) -> Any:
     for name in ("CONSUL_HTTP_ADDR", "CONSUL_HTTP_SSL"):
         # They would win over the engine's own URL.
         os.environ.pop(name, None)
-    client = consul.Consul(host=url.host, port=url.port, scheme="http")
+    authority, *pair = [options.get(name) for name in TLS_FILES]
+    secure = bool(authority and all(pair))
+    client = consul.Consul(
+        host=url.host, port=url.port, scheme="https" if secure else "http", verify=authority if secure else True
+    )
     session = client.http.session
     session.trust_env = False
+    session.cert = tuple(pair) if secure else None
     # 0.7.1 knows no timeout, and sends its token only with some requests, in the URL, where it ends up in logs.
     session.request = functools.partial(session.request, timeout=timeout)
     token = token or os.environ.get("CONSUL_HTTP_TOKEN")
@@ -151,9 +157,9 @@ class ConsulLock:
 class ConsulStore:
     """Docker's keys in one Consul."""
 
-    def __init__(self, url: StoreUrl, token: str | None = None, timeout: float = 15.0, client: Any = None) -> None:
+    def __init__(self, url: StoreUrl, client: Any) -> None:
         self.url = url
-        self.client = client or make_client(url, token, timeout)
+        self.client = client
 
     def _call(self, what: str, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         where = f"Consul at {self.url.host}:{self.url.port}"

@@ -50,6 +50,12 @@ options:
   token:
     description: Token for the store; without it E(CONSUL_HTTP_TOKEN) of the module's environment, if any.
     type: str
+  store_options:
+    description: >-
+      Docker's C(cluster-store-opts). With all of C(kv.cacertfile), C(kv.certfile) and C(kv.keyfile), paths on the host, the store is asked
+      over TLS, as Docker does.
+    type: dict
+    default: {}
 """
 
 EXAMPLES = r"""
@@ -154,6 +160,7 @@ ARGUMENTS = {
     "expected_hosts": {"type": "list", "elements": "str"},
     "wait": {"type": "int", "default": 0},
     "token": {"type": "str", "no_log": True},
+    "store_options": {"type": "dict", "default": {}},
 }
 POLL = 1.0
 
@@ -196,7 +203,7 @@ def run(module: AnsibleModule) -> dict[str, Any]:
     """Find the store, wait, read."""
     params = module.params
     url = params["url"] or store_url(DockerClient())
-    store = open_store(url, params["token"])
+    store = open_store(url, params["token"], params["store_options"])
     hosts = wait_for_hosts(store, params["expected_hosts"], params["wait"])
     if params["wait"] and hosts["missing"]:
         module.fail_json(

@@ -92,6 +92,18 @@ options:
       - File with environment variables that a drop-in hands to dockerd. If the running engine has others, a restart
         is due. Their values are never returned.
     type: path
+  arguments:
+    description:
+      - Arguments to start dockerd with besides those of its unit, such as C(-H tcp://10.88.0.11:2376). A drop-in has them. Needed for what
+        cannot stand in daemon.json, because the unit has the same setting.
+    type: list
+    elements: str
+    default: []
+  read_at_start:
+    description: Files that dockerd reads when it starts, and only then. A restart is due when one was changed since.
+    type: list
+    elements: path
+    default: []
   units:
     description: Further systemd units of which RV(units) is to tell, so that nobody has to ask again.
     type: list
@@ -245,6 +257,8 @@ ARGUMENTS: dict[str, Any] = {
     "restart": {"type": "str", "choices": ["safe", "rolling", "never"], "default": "safe"},
     "reasons": {"type": "list", "elements": "str", "default": []},
     "environment_file": {"type": "path"},
+    "arguments": {"type": "list", "elements": "str", "default": []},
+    "read_at_start": {"type": "list", "elements": "path", "default": []},
     "units": {"type": "list", "elements": "str", "default": []},
     "socket": {"type": "path", "default": "/var/run/docker.sock"},
     "wait": {"type": "int", "default": 120},

@@ -23,7 +23,7 @@ attributes:
     support: full
   diff_mode:
     support: full
-    details: The content of a file with O(files[].secret=true) is not shown.
+    details: The contents among O(secrets) are not shown.
   idempotent:
     support: full
 options:
@@ -76,7 +76,7 @@ options:
         type: path
         required: true
       content:
-        description: The whole content; required when O(files[].state=present).
+        description: The whole content; required when O(files[].state=present) and it is not among O(secrets).
         type: str
       state:
         description:
@@ -97,10 +97,11 @@ options:
         description: Group's name.
         type: str
         default: root
-      secret:
-        description: Keeps the content out of the diff.
-        type: bool
-        default: false
+  secrets:
+    description:
+      - Contents of those of O(files) that are secret, by path. They show in no diff, log or journal, as the content of O(files) would.
+    type: dict
+    default: {}
 """
 
 EXAMPLES = r"""
@@ -154,7 +155,6 @@ FILE_SPEC = {
     "mode": {"type": "str", "default": "0644"},
     "owner": {"type": "str", "default": "root"},
     "group": {"type": "str", "default": "root"},
-    "secret": {"type": "bool", "default": False},
 }
 DIRECTORY_SPEC = {
     "path": {"type": "path", "required": True},
@@ -172,9 +172,20 @@ ARGUMENTS = {
         "elements": "dict",
         "default": [],
         "options": FILE_SPEC,
-        "required_if": [("state", "present", ["content"])],
     },
+    # Not within files: only an option of its own is kept out of the journal, to which every module writes how it was called.
+    "secrets": {"type": "dict", "default": {}, "no_log": True},
 }
+
+
+def with_secrets(files: list[dict[str, Any]], secrets: dict[str, str]) -> list[dict[str, Any]]:
+    """The files with all contents, and which of them are secret."""
+    entries = [{**entry, "secret": entry["path"] in secrets} for entry in files]
+    for entry in entries:
+        entry["content"] = secrets.get(entry["path"], entry["content"])
+        if entry["content"] is None and entry["state"] == "present":
+            raise ValueError(f"{entry['path']}: neither content nor one among secrets")
+    return entries
 
 
 def plan_file(wanted: dict[str, Any], found: dict[str, Any] | None, ours: bool) -> str | None:
@@ -298,7 +309,7 @@ def run(module: AnsibleModule) -> dict[str, Any]:
     manifest = Manifest.load()
     directories = [(entry, plan_directory(entry, read_path(entry["path"]))) for entry in params["directories"]]
     files = []
-    for entry in params["files"]:
+    for entry in with_secrets(params["files"], params["secrets"]):
         found = read_path(entry["path"])
         action = plan_file(entry, found, manifest.owns_file(entry["path"]))
         if action:
@@ -321,7 +332,7 @@ def main() -> None:
     module = AnsibleModule(argument_spec=ARGUMENTS, supports_check_mode=True)
     try:
         result = run(module)
-    except (ManifestError, OSError) as exc:
+    except (ManifestError, OSError, ValueError) as exc:
         module.fail_json(msg=str(exc))
     module.exit_json(**result)
 

@@ -42,6 +42,10 @@ options:
     description: URL of the store that dockerd will use. It counts where O(daemon_config) has no C(cluster-store).
     type: str
     default: ""
+  store_managed:
+    description: Whether the store is one that this collection runs, so that it need not be there yet.
+    type: bool
+    default: false
   store_ports:
     description: TCP ports that a store of ours will bind on this host. Leave it empty if the store is not managed.
     type: list
@@ -174,6 +178,9 @@ ansible_facts:
         packages: {docker.io: 20.10.5+dfsg1-1+deb11u4}
         apparmor_parser_missing: false
         firewall: {loaded: true, peers: [10.88.0.11, 10.88.0.12]}
+        consul: {configured: true, certified: true}
+        certificates:
+          consul: {subject: node1, issuer: "multihost-overlay CA 5d3e91ab", not_after: 1800000000, names: [], key: true, digest: "..."}
         engine:
           installed: true
           running: true
@@ -184,6 +191,7 @@ ansible_facts:
           cluster_store: consul://127.0.0.1:8500
           cluster_advertise: 10.88.0.11:2376
           live_restore: true
+          log_driver: json-file
           containers_running: 0
           swarm: false
           networks: [blue]
@@ -200,6 +208,7 @@ ARGUMENTS = {
     "mode": {"type": "str", "choices": ["classic", "swarm", "flannel", "routed", "macvlan"], "default": "classic"},
     "store_type": {"type": "str", "choices": ["consul", "etcd", "zookeeper"], "default": "consul"},
     "store_url": {"type": "str", "default": ""},
+    "store_managed": {"type": "bool", "default": False},
     "store_ports": {"type": "list", "elements": "int", "default": []},
     "engine_ports": {"type": "list", "elements": "int", "default": []},
     "address": {"type": "str", "default": ""},

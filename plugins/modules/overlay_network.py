@@ -111,6 +111,12 @@ options:
   token:
     description: Token for the store; without it E(CONSUL_HTTP_TOKEN) of the module's environment, if any.
     type: str
+  store_options:
+    description: >-
+      Docker's C(cluster-store-opts). With all of C(kv.cacertfile), C(kv.certfile) and C(kv.keyfile), paths on the host, the store is asked
+      over TLS, as Docker does.
+    type: dict
+    default: {}
 seealso:
   - module: multihost.overlay.overlay_network_info
   - module: multihost.overlay.cluster_store_info
@@ -249,6 +255,7 @@ ARGUMENTS = {
     "force": {"type": "bool", "default": False},
     "timeout": {"type": "int", "default": 60},
     "token": {"type": "str", "no_log": True},
+    "store_options": {"type": "dict", "default": {}},
 }
 
 
@@ -268,10 +275,10 @@ def engine_store(client: DockerClient, check_mode: bool) -> str:
         raise
 
 
-def readable_store(url: str, token: str | None, check_mode: bool) -> tuple[Store, str]:
+def readable_store(params: dict[str, Any], url: str, check_mode: bool) -> tuple[Store, str]:
     """The store, and in check mode a message where an earlier role of the same run would make it readable first."""
     try:
-        return open_store(url, token), ""
+        return open_store(url, params["token"], params["store_options"]), ""
     except MissingPackageError as exc:
         if check_mode:
             return UnreadStore(parse_url(url)), f"duplicates and overlaps were not looked for: {exc}"
@@ -327,7 +334,7 @@ def run(module: AnsibleModule) -> dict[str, Any]:
         url = engine_store(client, module.check_mode)
     except NotYetError as exc:
         return bare_result(params, str(exc))
-    store, message = readable_store(url, params["token"], module.check_mode)
+    store, message = readable_store(params, url, module.check_mode)
     owner = f"{platform.node()} pid {os.getpid()}, network {params['name']}"
     view, after, warning = converge(client, store, params, owner, module.check_mode)
     if warning:

@@ -37,7 +37,6 @@ PARTS = {
     "etcd": "etcd as the store",
     "zookeeper": "ZooKeeper as the store",
     "routed": "the modes routed and flannel",
-    "tls": "TLS and access control of the store",
     "newer": "engines newer than 20.10, which have no mode classic",
 }
 
@@ -526,5 +525,19 @@ ROWS: tuple[Row, ...] = (
         later("zookeeper"),
         "read in the code",
     ),
-    Row("the store's secrets", "no certificates and tokens are made for it", later("tls"), "libkv#98, ln#847"),
+    Row(
+        "anybody who reaches the store changes every network",
+        "a Consul without ACL, and gossip and calls in the clear",
+        role(
+            "overlay_consul",
+            "ACL that denies by default, a token for each engine, encrypted gossip, certificates for calls",
+        ),
+        "libkv#98, ln#847",
+    ),
+    Row(
+        "all at once servers refuse one another",
+        "a certificate, or the CA, has ended",
+        pre("certificate_ends", "ca_ends") + doc("certificate_ended"),
+        "design",
+    ),
 )

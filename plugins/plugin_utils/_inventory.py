@@ -22,7 +22,7 @@ IMPLEMENTED = {
     "overlay_store_type": ["consul"],
     "overlay_datapath": ["vxlan"],
     "overlay_encryption": ["none"],
-    "overlay_docker_api": ["none"],
+    "overlay_docker_api": ["none", "tls", "insecure"],
     "overlay_docker_restart": ["safe", "rolling", "never"],
 }
 PLANNED = {
@@ -30,7 +30,6 @@ PLANNED = {
     "overlay_store_type": ["etcd", "zookeeper"],
     "overlay_datapath": ["host_gw", "udp"],
     "overlay_encryption": ["wireguard", "ipsec"],
-    "overlay_docker_api": ["tls", "insecure"],
 }
 # The driver is the mode's to choose.
 NETWORK_KEYS = {"name", "state", *KEYS} - {"driver"}

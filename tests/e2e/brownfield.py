@@ -61,7 +61,7 @@ class Brownfield(Cluster):
         self.write("node3", "/etc/theirs.json", json.dumps(CONSUL_JSON))
         self.write("node3", "/etc/systemd/system/theirs.service", CONSUL_UNIT)
         self.run("node3", "systemctl", "enable", "--now", "theirs.service")
-        wait_for("their Consul has a leader", lambda: ":" in self.consul("status/leader"), 60)
+        wait_for("their Consul has a leader", lambda: ":" in self.theirs_says("status/leader"), 60)
         for key, value in OTHERS_KEYS.items():
             self.run("node3", "consul", "kv", "put", key, value)
         self.write("node1", DAEMON_JSON, USERS_JSON)
@@ -82,14 +82,14 @@ class Brownfield(Cluster):
         """Debian's packages, as a user would."""
         self.run(host, "sh", "-c", INSTALL, "sh", *packages, timeout=300)
 
-    def consul(self, path: str) -> str:
+    def theirs_says(self, path: str) -> str:
         """What their Consul answers."""
         done = self.run("node3", "curl", "-fsS", f"http://127.0.0.1:8500/v1/{path}", check=False)
         return done.stdout
 
     def keys(self) -> dict[str, tuple[str, int]]:
         """The keys that are not Docker's: key -> (value, index of the last write)."""
-        entries = json.loads(self.consul("kv/?recurse"))
+        entries = json.loads(self.theirs_says("kv/?recurse"))
         return {
             entry["Key"]: (entry["Value"], entry["ModifyIndex"])
             for entry in entries

@@ -41,7 +41,7 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
 
 
 def consul(cluster: Cluster, *words: str, host: str = "node1") -> str:
-    return cluster.out(host, "consul", "kv", *words)
+    return cluster.consul(host, "kv", *words)
 
 
 def export(cluster: Cluster, prefix: str) -> str:
@@ -52,7 +52,8 @@ def export(cluster: Cluster, prefix: str) -> str:
 def put_back(cluster: Cluster, exported: str) -> None:
     """Put exported keys where they were."""
     cluster.write("node1", "/root/keys.json", exported)
-    cluster.run("node1", "sh", "-c", "consul kv import @/root/keys.json && rm /root/keys.json")
+    consul(cluster, "import", "@/root/keys.json")
+    cluster.run("node1", "rm", "/root/keys.json")
 
 
 def network_id(cluster: Cluster, name: str = NETWORK) -> str:
@@ -199,11 +200,11 @@ def taken(cluster: Cluster) -> Iterator[Trouble]:
 
 @contextmanager
 def other_store(cluster: Cluster) -> Iterator[Trouble]:
-    """One engine keeps its networks elsewhere."""
-    with daemon_json(cluster, "node3", {"cluster-store": "consul://127.0.0.1:8500/elsewhere"}):
+    """One engine keeps its networks elsewhere, in a folder that its token opens."""
+    with daemon_json(cluster, "node3", {"cluster-store": "consul://127.0.0.1:8500/docker/elsewhere"}):
         wait_for("node3's engine gossips", lambda: ":7946" in cluster.out("node3", "ss", "-Hlnt"))
         yield {("node3", "store_differs")}
-    consul(cluster, "delete", "-recurse", "elsewhere/")
+    consul(cluster, "delete", "-recurse", "docker/elsewhere/")
 
 
 @contextmanager

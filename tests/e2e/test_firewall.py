@@ -27,6 +27,7 @@ from tests.e2e.walls import (
     open_to_peers,
     role,
     scan,
+    scan_from_container,
     site,
     verify,
     wait_until_alone,
@@ -85,6 +86,24 @@ def test_flushes_of_others(walled: Cluster, tmp_path: Path) -> None:
     verify(tmp_path)
     walled.run("node1", "systemctl", "restart", "docker.service")
     wait_until_joined(walled, "node1")
+
+
+# Closed ports to which no host sends without a container's doing.
+QUIET = {"4 tcp 2375", "4 tcp 2376", "4 tcp 8500", "4 udp 4789"}
+
+
+def test_a_container_does_not_pass_for_its_host(walled: Cluster) -> None:
+    walled.start_service("node1", "prober", "bridge")
+    try:
+        # Of what hosts do not send one another by themselves.
+        assert QUIET & scan_from_container(walled, "node1", "prober", "node2") == set()
+        # It is our chain that stops it.
+        walled.run("node1", "nft", "flush", "chain", "inet", "multihost_overlay", "forward")
+        assert scan_from_container(walled, "node1", "prober", "node2") >= QUIET
+    finally:
+        walled.remove_containers("prober")
+        walled.run("node1", "systemctl", "reload", "multihost-overlay-firewall.service")
+    assert "drop" in walled.out("node1", "nft", "list", "chain", "inet", "multihost_overlay", "forward")
 
 
 @pytest.mark.long

@@ -111,7 +111,7 @@ def test_the_address_of_a_stopped_container_is_not_taken(cluster: Cluster, stopp
 
 def pool(cluster: Cluster) -> str:
     """Which addresses of NETWORK are given away, as Docker has it in the store."""
-    return cluster.out("node1", "consul", "kv", "get", "-base64", POOL)
+    return cluster.consul("node1", "kv", "get", "-base64", POOL)
 
 
 @pytest.fixture
@@ -126,9 +126,9 @@ def never_given_back(cluster: Cluster) -> Iterator[str]:
     taken = pool(cluster)
     assert taken != before
     cluster.remove_containers(SERVICE)
-    cluster.run("node1", "consul", "kv", "put", "-base64", POOL, taken)
+    cluster.consul("node1", "kv", "put", "-base64", POOL, taken)
     yield host
-    cluster.run("node1", "consul", "kv", "put", "-base64", POOL, before)
+    cluster.consul("node1", "kv", "put", "-base64", POOL, before)
 
 
 def test_an_address_that_an_engine_never_gave_back_is_in_nobody_s_way(

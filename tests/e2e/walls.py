@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -104,6 +105,14 @@ def scan(cluster: Cluster, source: str, host: str) -> tuple[set[str], set[int]]:
     return seen, answered
 
 
+def scan_from_container(cluster: Cluster, source: str, container: str, host: str) -> set[str]:
+    """What of the closed ports came through from a container, whose packets have its host's address by then."""
+    prepare(cluster, source, host)
+    jobs = [(IPV4[host], protocol, port) for protocol, ports in PORTS[host].items() for port in ports]
+    cluster.out(source, "docker", "exec", container, "/usr/bin/python3", "-c", SCAN, json.dumps(jobs))
+    return arrived(cluster, host)
+
+
 def every(host: str, version: int) -> set[str]:
     """All closed ports of a host, as the witness names them."""
     return {f"{version} {protocol} {port}" for protocol, ports in PORTS[host].items() for port in ports}
@@ -179,8 +188,15 @@ def wait_until_met(cluster: Cluster) -> None:
     wait_for("every Consul sees all members alive", lambda: all(_alive(cluster, host) == 3 for host in MEMBERS), 180)
 
 
+# The last word on each member is what Consul takes it for.
+MEMBER = re.compile(r"serf\.lan: serf: EventMember(Join|Leave|Failed|Reap): (\S+)")
+
+
 def _alive(cluster: Cluster, host: str) -> int:
-    return cluster.out(host, "consul", "members").count(" alive ")
+    """From what its Consul has said since it was started: one that is no member any more has no token to ask with."""
+    script = 'journalctl -o cat --no-pager _SYSTEMD_INVOCATION_ID="$(systemctl show -p InvocationID --value "$1")"'
+    said = cluster.out(host, "sh", "-c", script, "sh", "multihost-overlay-consul.service")
+    return list({name: how for how, name in MEMBER.findall(said)}.values()).count("Join")
 
 
 def _gossips(cluster: Cluster, host: str) -> bool:

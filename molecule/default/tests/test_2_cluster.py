@@ -22,9 +22,9 @@ def test_every_host_has_the_same_network(cluster: Cluster, network: str) -> None
 
 
 def test_the_store_knows_every_engine_and_both_networks(cluster: Cluster) -> None:
-    keys = cluster.out("node2", "consul", "kv", "get", "-keys", "docker/nodes/").split()
+    keys = cluster.consul("node2", "kv", "get", "-keys", "docker/nodes/").split()
     assert sorted(key.rsplit("/", 1)[1] for key in keys) == [f"10.88.10.{last}:2376" for last in (11, 12, 13)]
-    networks = cluster.out("node3", "consul", "kv", "get", "-keys", "docker/network/v1.0/overlay/network/").split()
+    networks = cluster.consul("node3", "kv", "get", "-keys", "docker/network/v1.0/overlay/network/").split()
     assert len(networks) == 2
 
 

@@ -27,12 +27,13 @@ import re
 import shutil
 import signal
 import socket
+import ssl
 import subprocess
 import sys
 import time
 import urllib.error
 import urllib.request
-from typing import Any, Callable
+from typing import Any, Callable, Sequence
 
 MARKER = "/run/multihost-overlay/boot-repair"
 BACKUP = "/var/lib/multihost-overlay/backup/local-kv.db"
@@ -78,13 +79,20 @@ def docker(path: str) -> Any:
         connection.close()
 
 
-def has_leader(url: str) -> bool:
+def opener_for(tls: Sequence[str]) -> urllib.request.OpenerDirector:
+    """What asks the store: through no proxy, since none is between a host and its own store, and over TLS with CA, certificate and key."""
+    handlers: list[urllib.request.BaseHandler] = [urllib.request.ProxyHandler({})]
+    if tls:
+        context = ssl.create_default_context(cafile=tls[0])
+        context.load_cert_chain(tls[1], tls[2])
+        handlers.append(urllib.request.HTTPSHandler(context=context))
+    return urllib.request.build_opener(*handlers)
+
+
+def has_leader(url: str, tls: Sequence[str] = ()) -> bool:
     """Whether the store says that it is healthy. One that answers but lets us not ask (401, 403) counts as well."""
-    opener = urllib.request.build_opener(
-        urllib.request.ProxyHandler({})
-    )  # a proxy is not between a host and its own store
     try:
-        with opener.open(url, timeout=5) as response:
+        with opener_for(tls).open(url, timeout=5) as response:
             text = response.read(4096).decode("utf-8", "replace").strip()
     except urllib.error.HTTPError as error:
         return error.code in (401, 403)
@@ -281,6 +289,9 @@ def main(argv: list[str] | None = None) -> int:
     """Wait, look, repair once."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n", 1)[0])
     parser.add_argument("--store-health", default="", help="URL that tells whether the store has a leader")
+    parser.add_argument(
+        "--store-tls", nargs=3, default=(), metavar=("CA", "CERTIFICATE", "KEY"), help="files, as dockerd has them"
+    )
     parser.add_argument("--timeout", type=float, default=1800, help="how long to wait for engine and store, in seconds")
     parser.add_argument("--settle", type=float, default=3, help="time between two looks, in seconds")
     given = parser.parse_args(argv)
@@ -292,7 +303,7 @@ def main(argv: list[str] | None = None) -> int:
         log("the engine did not answer: see journalctl -u docker.service")
         return 1
     url = given.store_health
-    if url and not wait_for(f"the store ({url})", lambda: has_leader(url), deadline):
+    if url and not wait_for(f"the store ({url})", lambda: has_leader(url, given.store_tls), deadline):
         log("the store has no leader; once it has: systemctl restart multihost-overlay-boot-repair.service")
         return 1
     return act(given.settle)

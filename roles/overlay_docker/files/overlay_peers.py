@@ -23,12 +23,13 @@ import ipaddress
 import json
 import os
 import re
+import ssl
 import subprocess
 import sys
 import time
 import urllib.error
 import urllib.request
-from typing import Any, Dict, Iterable, List, NamedTuple, Optional, Set, Tuple
+from typing import Any, Dict, Iterable, List, NamedTuple, Optional, Sequence, Set, Tuple
 
 SECONDS = 10.0
 NAMESPACES = "/run/docker/netns"
@@ -92,20 +93,33 @@ def log(text: str) -> None:
 # -- the store
 
 
+def opener_for(tls: Sequence[str]) -> urllib.request.OpenerDirector:
+    """What asks the store: through no proxy, since none is between a host and its own store, and over TLS with CA, certificate and key."""
+    handlers: List[urllib.request.BaseHandler] = [urllib.request.ProxyHandler({})]
+    if tls:
+        context = ssl.create_default_context(cafile=tls[0])
+        context.load_cert_chain(tls[1], tls[2])
+        handlers.append(urllib.request.HTTPSHandler(context=context))
+    return urllib.request.build_opener(*handlers)
+
+
 class Consul:
     """Docker's records in a Consul. All that another kind of store needs is its own `peers`."""
 
-    def __init__(self, url: str, token: str) -> None:
+    def __init__(self, url: str, token: str, tls: Sequence[str] = ()) -> None:
         host, _slash, folder = url.partition("://")[2].partition("/")
-        self.url = f"http://{host}/v1/kv/{folder.strip('/') + '/' if folder else ''}docker/network/v1.0/endpoint/"
+        self.url = f"{'https' if tls else 'http'}://{host}/v1/kv/{folder.strip('/') + '/' if folder else ''}docker/network/v1.0/endpoint/"
         self.headers = {"X-Consul-Token": token} if token else {}
-        # A proxy is not between a host and its own store.
-        self.opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+        self.tls = tls
+        self.opener = opener_for(())
         self.known: Dict[str, Tuple[str, List[Peer]]] = {}
 
     def get(self, what: str) -> Tuple[str, bytes]:
         """(the index at which this was changed last, the answer). Consul says 404 where there is no key."""
         try:
+            if self.tls:
+                # Anew each time: the files may have been renewed.
+                self.opener = opener_for(self.tls)
             with self.opener.open(urllib.request.Request(self.url + what, headers=self.headers), timeout=5) as response:
                 return response.headers.get("X-Consul-Index", ""), response.read()
         except urllib.error.HTTPError as error:
@@ -332,9 +346,12 @@ def main(argv: Optional[List[str]] = None) -> int:
     """Round after round. What stands in the way is said when it comes and when it goes."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n", 1)[0])
     parser.add_argument("--store", required=True, help="the store's URL, as dockerd has it")
+    parser.add_argument(
+        "--store-tls", nargs=3, default=(), metavar=("CA", "CERTIFICATE", "KEY"), help="files, as dockerd has them"
+    )
     parser.add_argument("--address", required=True, help="the address that this host advertises")
     given = parser.parse_args(argv)
-    keeper = Keeper(Consul(given.store, os.environ.get("CONSUL_HTTP_TOKEN", "")), given.address)
+    keeper = Keeper(Consul(given.store, os.environ.get("CONSUL_HTTP_TOKEN", ""), given.store_tls), given.address)
     before: Set[str] = set()
     while True:
         complaints = keeper.round()

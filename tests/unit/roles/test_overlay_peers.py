@@ -231,6 +231,21 @@ def test_a_prefix_and_a_token_are_passed_on(keep: ModuleType) -> None:
     assert answers.tokens == {"secret"}
 
 
+def test_tls_is_spoken_with_the_files_of_the_moment(keep: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+    opened: list[Any] = []
+    answers = Answers(record(4))
+
+    def opener_for(tls: Any) -> Answers:
+        opened.append(tls)
+        return answers
+
+    monkeypatch.setattr(keep, "opener_for", opener_for)
+    store = keep.Consul("consul://127.0.0.1:8501", "", ["/ca", "/crt", "/key"])
+    store.peers(NID[:10])
+    assert answers.asked[0].startswith("https://127.0.0.1:8501/")
+    assert opened[1:] == [["/ca", "/crt", "/key"]] * len(answers.asked)
+
+
 def test_no_key_is_no_peer(keep: ModuleType) -> None:
     assert store_of(keep, Answers()).peers(NID[:10]) == []
 

@@ -136,9 +136,20 @@ def test_consul_is_opened_without_asking_it(monkeypatch: pytest.MonkeyPatch) -> 
     opened = _store.open_store("consul://127.0.0.9:8501", token="secret", timeout=3)
     http: Any = vars(opened)["client"].http
     assert http.base_uri == "http://127.0.0.9:8501"
+    assert http.session.cert is None
     assert http.session.headers["X-Consul-Token"] == "secret"
     assert http.session.trust_env is False
     assert http.session.request.keywords == {"timeout": 3}
+
+
+def test_tls_is_spoken_where_docker_speaks_it() -> None:
+    files = {"kv.cacertfile": "/ca", "kv.certfile": "/crt", "kv.keyfile": "/key"}
+    http: Any = vars(_store.open_store("consul://127.0.0.9:8501", None, files))["client"].http
+    assert (http.base_uri, http.verify, http.session.cert) == ("https://127.0.0.9:8501", "/ca", ("/crt", "/key"))
+    # Docker would speak in the clear with two of them.
+    del files["kv.keyfile"]
+    plain: Any = vars(_store.open_store("consul://127.0.0.9:8501", None, files))["client"].http
+    assert plain.base_uri == "http://127.0.0.9:8501"
 
 
 def test_the_missing_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:

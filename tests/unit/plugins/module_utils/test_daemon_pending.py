@@ -70,12 +70,12 @@ def test_only_names_of_variables_are_told() -> None:
 def test_the_first_previous_file_is_kept_while_the_same_engine_runs() -> None:
     due = Due(restart={"b": "b"})
     old = {"invocation": "i1", "reasons": {"a": "a"}, "previous": "/first"}
-    assert pending.new_record(running(), old, due, "/second") == {
+    assert pending.new_record(running(), old, due, {"previous": "/second"}) == {
         "invocation": "i1",
         "reasons": {"a": "a", "b": "b"},
         "previous": "/first",
     }
-    assert pending.new_record(running(invocation="i2"), old, due, "/second")["previous"] == "/second"
+    assert pending.new_record(running(invocation="i2"), old, due, {"previous": "/second"})["previous"] == "/second"
 
 
 @pytest.mark.parametrize(

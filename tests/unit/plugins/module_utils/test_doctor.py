@@ -59,6 +59,8 @@ def sound() -> dict[str, Any]:
     return {
         "hostname": "node1",
         "machine_id": "1" * 32,
+        "now": 1_800_000_000.0,
+        "certificates": {"consul": {"not_after": 1_831_536_000}, "ca": {"not_after": 2_115_360_000}},
         "addresses": [
             {"interface": "lo", "address": "127.0.0.1", "prefix": 8, "dynamic": False},
             {"interface": "eth0", "address": "10.88.0.11", "prefix": 24, "dynamic": False},
@@ -156,6 +158,10 @@ PEERS = "units/multihost-overlay-peers.service"
 
 # What is changed on a sound host, and all that is found then.
 FAULTS: list[tuple[str, list[Callable[[dict[str, Any]], None]]]] = [
+    ("certificate_ended", [change("certificates/consul/not_after", 1_799_999_999)]),
+    ("certificate_ended", [change("certificates/ca/not_after", 1_799_999_999)]),
+    ("certificate_ends", [change("certificates/consul/not_after", 1_800_086_400)]),
+    ("ca_ends", [change("certificates/ca/not_after", 1_800_086_400)]),
     (
         "boot_repair_failed",
         [change("units/multihost-overlay-boot-repair.service", {"ActiveState": "failed", "Result": "exit-code"})],

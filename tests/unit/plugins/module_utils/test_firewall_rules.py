@@ -76,7 +76,9 @@ def test_the_ruleset_replaces_our_table_and_names_no_other() -> None:
     assert "flush" not in " ".join(lines)
     assert "elements = { 10.88.0.9, 10.88.0.11, 10.88.0.12 }" in lines
     assert "elements = { 2001:db8::/64 }" in lines
-    rules = lines[lines.index("type filter hook input priority -150; policy accept;") + 1 : -2]
+    rules = lines[
+        lines.index("type filter hook input priority -150; policy accept;") + 1 : lines.index("chain forward {") - 1
+    ]
     assert rules == [
         'iifname "lo" accept',
         "meta l4proto tcp ct direction reply accept",
@@ -85,6 +87,17 @@ def test_the_ruleset_replaces_our_table_and_names_no_other() -> None:
         "ip6 saddr @operators6 accept",
         "tcp dport { 2375, 7946 } counter drop",
         "udp dport { 4789, 7946 } counter drop",
+    ]
+
+
+def test_containers_do_not_reach_peers_ports_under_their_host_s_address() -> None:
+    lines = [line.strip() for line in ruleset(firewall()).splitlines()]
+    rules = lines[lines.index("type filter hook forward priority -150; policy accept;") + 1 : -2]
+    assert rules == [
+        "ip saddr @peers accept",
+        "ip saddr @operators4 accept",
+        "ip daddr @peers tcp dport { 2375, 7946 } counter drop",
+        "ip daddr @peers udp dport { 4789, 7946 } counter drop",
     ]
 
 

@@ -18,11 +18,16 @@ UNIT = "/lib/systemd/system/docker.service"
 DROPIN = "/etc/systemd/system/docker.service.d/proxy.conf"
 
 
+NOW = 1_800_000_000.0
+
+
 def bare() -> dict[str, Any]:
     """A Debian 11 host as it comes, with nothing to complain about."""
     return {
         "root": True,
         "architecture": "x86_64",
+        "now": NOW,
+        "certificates": {"consul": {"not_after": NOW + 364 * 86400}, "ca": {"not_after": NOW + 3649 * 86400}},
         "distribution": {"id": "debian", "version": "11", "codename": "bullseye"},
         "kernel": "5.10.0-33-amd64",
         "hostname": "node1",
@@ -71,6 +76,7 @@ def params(**changes: Any) -> dict[str, Any]:
         "store_type": "consul",
         "store_url": "",
         "store_ports": [8500],
+        "store_managed": True,
         "address": "10.88.0.11",
         "address_origin": "",
         "interface": "",
@@ -194,6 +200,14 @@ def test_kernel_modules(module: str, state: str) -> None:
     observed = bare()
     observed["kernel_modules"][module] = state
     assert ids(observed) == ([module + "_missing"] if state == "missing" else [])
+
+
+@pytest.mark.parametrize(("name", "expected"), [("consul", "certificate_ends"), ("ca", "ca_ends")])
+@pytest.mark.parametrize("days", [-1, 20])
+def test_a_certificate_that_ends(name: str, expected: str, days: int) -> None:
+    """Also one that has ended lets a run go on, which may renew it."""
+    row = only(dict(bare(), certificates={name: {"not_after": NOW + days * 86400}}), expected)
+    assert (row["level"], name in row["evidence"]) == ("warning", True)
 
 
 def test_forwarding_off_is_repaired_later() -> None:

@@ -459,6 +459,7 @@ def test_podman_in_dockers_place(fake: Host) -> None:
 
 WANTED = {
     "store_ports": [8500],
+    "store_managed": True,
     "docker_host": True,
     "mode": "classic",
     "daemon_config": {},

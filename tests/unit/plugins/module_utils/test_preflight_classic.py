@@ -49,6 +49,7 @@ def wanted(**changes: Any) -> dict[str, Any]:
         "store_type": "consul",
         "store_url": "",
         "store_ports": [8500],
+        "store_managed": True,
         "address": "10.88.0.11",
         "docker_host": True,
         "networks": [{"name": "blue", "subnet": "10.100.1.0/24"}],
@@ -249,14 +250,14 @@ def test_endpoints(url: str, expected: list[tuple[str, int]]) -> None:
 
 def test_a_store_of_ours_is_not_asked() -> None:
     assert classic.read_store(Reader(), host(), wanted()) == {}
-    assert classic.read_store(Reader(), host(), wanted(store_ports=[], docker_host=False)) == {}
+    assert classic.read_store(Reader(), host(), wanted(store_managed=False, docker_host=False)) == {}
 
 
 def test_a_store_that_refuses() -> None:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         url = f"consul://127.0.0.1:{free.getsockname()[1]}"
-    found = classic.read_store(Reader(), host(), wanted(store_ports=[], daemon_config={"cluster-store": url}))
+    found = classic.read_store(Reader(), host(), wanted(store_managed=False, daemon_config={"cluster-store": url}))
     assert "refused" in found["error"]
 
 

@@ -43,6 +43,15 @@ def test_the_topology_says_which_ports() -> None:
     assert names(mode="swarm") == always | {"tcp/2377"}
 
 
+def test_where_engines_ask_the_servers_only_those_gossip() -> None:
+    rows = {
+        (row["proto"], row["port"]): (row["from"], row["to"])
+        for row in planner.ports_of(topology(store_https_port=8501))
+    }
+    assert rows["tcp", 8501] == ("hosts", "servers")
+    assert {rows[key] for key in (("tcp", 8300), ("tcp", 8301), ("udp", 8301))} == {("servers", "servers")}
+
+
 def test_the_table_of_ports_names_hosts_and_addresses() -> None:
     text = "\n".join(planner.ports_text(planner.ports_of(topology()), GROUPS, ADDRESSES))
     assert " 4789/udp  from hosts   to hosts" in text

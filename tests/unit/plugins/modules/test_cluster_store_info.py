@@ -41,7 +41,7 @@ class FakeStore:
 @pytest.fixture
 def store(monkeypatch: pytest.MonkeyPatch) -> FakeStore:
     fake = FakeStore()
-    monkeypatch.setattr(cluster_store_info, "open_store", lambda url, token: fake)
+    monkeypatch.setattr(cluster_store_info, "open_store", lambda url, token, options: fake)
     monkeypatch.setattr(cluster_store_info, "POLL", 0.01)
     return fake
 

@@ -5,8 +5,9 @@
 from __future__ import annotations
 
 import json
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Callable
+from typing import Any, Callable, Iterator
 
 import pytest
 
@@ -34,6 +35,8 @@ class PlayedEngine:
         self.unit_states: dict[str, dict[str, str]] = {}
         self.orders: list[str] = []
         self.effective: dict[str, Any] = {}
+        self.arguments: list[str] = []
+        self.changed_files: list[str] = []
 
     def _document(self) -> dict[str, Any]:
         return json.loads(self.path.read_text()) if self.path.exists() else {}
@@ -62,6 +65,8 @@ class PlayedEngine:
         else:
             self.starts += 1
             self.effective = self._document()
+            self.changed_files = []
+            self.arguments = host.unit_files()[-1][1].partition("fd:// ")[2].split()
             self.running = not self.bad_store or self.effective.get("cluster-store") != self.bad_store
         return 0, ""
 
@@ -70,6 +75,12 @@ class PlayedEngine:
 
     def environment(self) -> dict[str, str]:
         return {}
+
+    def argv(self) -> list[str]:
+        return ["/usr/sbin/dockerd", "-H", "fd://", *self.arguments]
+
+    def younger(self, paths: list[str]) -> list[str]:
+        return [path for path in paths if path in self.changed_files]
 
     def other_binary(self) -> str:
         return ""
@@ -80,6 +91,13 @@ class PlayedEngine:
     def containers(self, running: Running) -> list[dict[str, Any]]:
         item = {"name": "web", "id": "1", "image": "i", "restart_policy": "no", "would_die": not running.live_restore}
         return [item] * self.containers_running
+
+    @contextmanager
+    def keep_ports(self, _seconds: float) -> Iterator[None]:
+        """Stands for the published ports that are kept meanwhile."""
+        self.orders.append("keep ports")
+        yield
+        self.orders.append("let go")
 
     def words(self, since: float) -> str:
         return "failed to start daemon: of this very reason"
@@ -99,8 +117,15 @@ def engine(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Playe
     monkeypatch.setattr(steps, "PREVIOUS", str(tmp_path / "state" / "backup" / "previous"))
     monkeypatch.setattr(steps.time, "sleep", lambda _seconds: None)
     monkeypatch.setattr(module, "Engine", lambda _socket: played)
+    monkeypatch.setattr(steps.published_ports, "kept", played.keep_ports)
     monkeypatch.setattr(host, "gossips", lambda _address: played.running)
     monkeypatch.setattr(host, "address_of", str)
+    unit = tmp_path / "docker.service"
+    unit.write_text("[Service]\nExecStart=/usr/sbin/dockerd -H fd://\n")
+    drop_in = tmp_path / "arguments.conf"
+    monkeypatch.setattr(steps.arguments, "PATH", str(drop_in))
+    files = [unit, drop_in]
+    monkeypatch.setattr(host, "unit_files", lambda: [(str(file), file.read_text()) for file in files if file.exists()])
     return played
 
 
@@ -134,7 +159,7 @@ def test_stage_writes_the_file_and_touches_no_engine(
 def test_check_mode_says_the_same_and_writes_nothing(call: Callable[..., dict[str, Any]], path: Path) -> None:
     result = call("staged", check=True)
     assert result["changed"]
-    assert "cluster-store" in result["diff"]["after"]
+    assert "cluster-store" in result["diff"][0]["after"]
     assert not path.exists()
     assert not steps.Manifest.load().owned_keys(str(path))
 
@@ -165,7 +190,7 @@ def test_containers_survive_because_live_restore_comes_first(
     engine.containers_running = 2
     assert call("staged")["apply"] == "busy"
     call("applied")
-    assert engine.orders == ["reload", "restart"]
+    assert engine.orders == ["reload", "keep ports", "restart", "let go"]
 
 
 def test_without_consent_a_restart_that_kills_stays_pending(
@@ -280,3 +305,59 @@ def test_a_sleeping_engine_is_not_woken_by_looking(monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(engine, "info", lambda: pytest.fail("asked"))
     running = engine.look()
     assert (running.installed, running.active) == (True, False)
+
+
+API = ["-H", "tcp://10.0.0.1:2376", "--tlsverify", "--tlscacert=/ca"]
+
+
+def text_of(path: Path) -> str:
+    return (path.parent.parent / "arguments.conf").read_text()
+
+
+def test_arguments_go_behind_the_units_own_and_a_restart_is_due(
+    call: Callable[..., dict[str, Any]], engine: PlayedEngine, path: Path
+) -> None:
+    call("staged"), call("applied")
+    planned = call("staged", check=True, arguments=API)
+    assert (planned["changed"], planned["apply"]) == (True, "idle")
+    assert "tcp://10.0.0.1:2376" in planned["diff"][1]["after"]
+    assert not (path.parent.parent / "arguments.conf").exists()
+    assert call("staged", arguments=API)["reasons"]
+    assert text_of(path).endswith(f"ExecStart=\nExecStart=/usr/sbin/dockerd -H fd:// {' '.join(API)}\n")
+    assert call("applied", arguments=API)["restarted"]
+    again = call("staged", arguments=API)
+    assert (again["changed"], again["apply"]) == (False, "none")
+
+
+def test_arguments_that_are_not_wanted_any_more_go(call: Callable[..., dict[str, Any]], path: Path) -> None:
+    call("staged", arguments=API), call("applied", arguments=API)
+    assert call("staged")["changed"]
+    assert not (path.parent.parent / "arguments.conf").exists()
+    assert call("applied")["restarted"]
+    assert call("staged")["apply"] == "none"
+
+
+def test_an_engine_that_does_not_run_with_them_gets_what_it_had(
+    call: Callable[..., dict[str, Any]], engine: PlayedEngine, path: Path
+) -> None:
+    engine.bad_store = "consul://127.0.0.1:8500"
+    call("staged", arguments=API)
+    assert "DOES NOT RUN" not in call("applied", arguments=API)["msg"]
+    assert not (path.parent.parent / "arguments.conf").exists()
+
+
+def test_a_setting_that_daemon_json_has_too_is_refused(call: Callable[..., dict[str, Any]], path: Path) -> None:
+    path.write_text('{"tlscacert": "/mine"}')
+    result = call("staged", arguments=API)
+    assert "tlscacert" in result["msg"] and "take it out" in result["msg"]
+    assert path.read_text() == '{"tlscacert": "/mine"}'
+
+
+def test_a_file_that_was_changed_since_the_start_means_a_restart(
+    call: Callable[..., dict[str, Any]], engine: PlayedEngine
+) -> None:
+    call("staged"), call("applied")
+    engine.changed_files = ["/server.crt"]
+    assert "/server.crt" in call("staged", read_at_start=["/server.crt", "/ca.crt"])["reasons"][0]
+    assert call("applied", read_at_start=["/server.crt"])["restarted"]
+    assert not call("applied", read_at_start=["/server.crt"])["changed"]

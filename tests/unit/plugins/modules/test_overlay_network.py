@@ -113,7 +113,7 @@ def docker(monkeypatch: pytest.MonkeyPatch) -> FakeDocker:
 @pytest.fixture
 def store(docker: FakeDocker, monkeypatch: pytest.MonkeyPatch) -> FakeStore:
     fake = FakeStore(docker)
-    monkeypatch.setattr(overlay_network, "open_store", lambda url, token: fake)
+    monkeypatch.setattr(overlay_network, "open_store", lambda url, token, options: fake)
     return fake
 
 
@@ -273,7 +273,7 @@ def test_an_engine_without_a_store(run: Any, docker: FakeDocker, engine: dict[st
 def test_without_the_package_check_mode_asks_the_engine_alone(run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     run()
 
-    def fail(url: str, token: Any) -> None:
+    def fail(*_call: Any) -> None:
         raise MissingPackageError("install python3-consul")
 
     monkeypatch.setattr(overlay_network, "open_store", fail)

@@ -56,6 +56,11 @@ def test_one_store_is_another() -> None:
     assert pairs(result(1), result(2, engine={"store": ""}, store={}), result(3)) == [("b", "store_missing")]
 
 
+def test_another_url_may_lead_to_the_same_store() -> None:
+    local = "consul://127.0.0.1:8501"
+    assert pairs(result(1), result(2), result(3, engine={"store": local}, store={"url": local})) == []
+
+
 def test_an_engine_that_is_down_has_no_store_to_speak_of() -> None:
     silent = {"answers": False, "store": "", "advertise": ""}
     assert pairs(result(1), result(2, engine=silent), result(3)) == []
