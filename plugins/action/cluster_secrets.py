@@ -19,11 +19,6 @@ from ansible_collections.multihost.overlay.plugins.module_utils._secrets import 
     trusted,
 )
 
-try:
-    from cryptography import x509
-except ImportError:  # ansible-core brings it; only who looks at this file without its packages does without
-    x509 = None  # type: ignore[assignment]
-
 # What the hosts' task registered; role overlay_consul uses this name.
 READ = "__overlay_consul_secrets_read"
 Json = dict[str, Any]
@@ -31,6 +26,9 @@ Json = dict[str, Any]
 
 def name_of(certificate: str) -> str:
     """The CN of the first certificate of a PEM file, which is the one that issues."""
+    # ansible-core brings it; but who only looks at this file need not have it.
+    from cryptography import x509
+
     try:
         subject = x509.load_pem_x509_certificate(certificate.encode()).subject
     except ValueError as exc:
