@@ -5,12 +5,16 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 
 from ansible_collections.multihost.overlay.plugins.module_utils._secrets import tokens
-from tests.cluster import Cluster
+from tests.cluster import LABCTL, Cluster
 
 SECRETS = "/etc/multihost-overlay/secrets.json"
 KEYS = "/etc/multihost-overlay/tls/*.key"
@@ -47,6 +51,18 @@ def shown_on(cluster: Cluster, host: str, secrets: set[str]) -> list[str]:
         host, "sh", "-c", script, "sh", *PLACES, stdin="\n".join(secrets) + "\n", check=False, timeout=120
     )
     return shown + [f"{host}: {path}" for path in done.stdout.split()]
+
+
+@contextmanager
+def process_with(cluster: Cluster, host: str, secret: str) -> Iterator[None]:
+    """A process of a host that has a secret in its command line, and no other process: it gets it by a pipe."""
+    script = "read secret; exec python3 -c 'import sys; sys.stdin.read()' \"$secret\""
+    command = [sys.executable, str(LABCTL), "--name", cluster.lab, "exec", host, "sh", "-c", script]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, text=True) as process:
+        assert process.stdin is not None
+        process.stdin.write(secret + "\n")
+        process.stdin.flush()
+        yield
 
 
 class Arguments:

@@ -4,13 +4,14 @@
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.cluster import Cluster
-from tests.e2e.canary import SECRETS, Arguments, secrets_of, shown_on
+from tests.cluster import Cluster, wait_for
+from tests.e2e.canary import SECRETS, Arguments, process_with, secrets_of, shown_on
 from tests.e2e.shared import HOSTS, converge, variables, variation
 from tests.e2e.support import run_playbook
 
@@ -31,6 +32,21 @@ def inventory(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Ite
     converge(folder)
 
 
+def test_a_secret_would_be_seen(cluster: Cluster) -> None:
+    """Where there is one, each of the watches says so."""
+    secret = uuid.uuid4().hex
+    with Arguments() as arguments, process_with(cluster, "node1", secret):
+        wait_for("the process is seen", lambda: arguments.with_any({secret}), 30)
+    try:
+        cluster.run("node1", "sh", "-c", 'read secret; logger "$secret"; echo "$secret" >/etc/canary', stdin=f"{secret}\n")
+        cluster.run("node1", "chmod", "0604", "/etc/canary")
+        assert shown_on(cluster, "node1", {secret}) == ["node1: the journal has a secret", "node1: /etc/canary"]
+        cluster.run("node1", "chmod", "0600", "/etc/canary")
+        assert shown_on(cluster, "node1", {secret}) == ["node1: the journal has a secret"]
+    finally:
+        cluster.run("node1", "rm", "-f", "/etc/canary")
+
+
 @pytest.mark.parametrize("playbook", PLAYBOOKS)
 def test_no_secret_is_shown(cluster: Cluster, inventory: Path, tmp_path: Path, playbook: str) -> None:
     if playbook == "site":
@@ -47,6 +63,7 @@ def test_no_secret_is_shown(cluster: Cluster, inventory: Path, tmp_path: Path, p
     # 3 hosts: the seed, the gossip key, a token to manage, two for each host, two CAs, two keys on each host.
     assert len(secrets) >= 17
     printed = run.log.read_text() + run.output
+    assert "module_args" in printed
     assert not [secret for secret in secrets if secret in printed]
     assert arguments.with_any(secrets) == []
     assert [line for host in HOSTS for line in shown_on(cluster, host, secrets)] == []

@@ -164,6 +164,31 @@ def test_an_address_moves_to_this_host_and_away_again(seeing: Cluster) -> None:
     wait_for("all reach all", lambda: not unreached(seeing), 2 * ROUND)
 
 
+def test_what_an_engine_has_learnt_of_an_address_that_moved_is_put_right(cluster: Cluster) -> None:
+    """An engine that was asked for a container of its own host sends to itself for ever, wherever the address goes."""
+    placed = {"two": "node1", "three": "node2"}
+    try:
+        cluster.remove_containers(*PLACED)
+        for host in HOSTS:
+            cluster.run(host, "systemctl", "stop", UNIT)
+            restart_engine(cluster, host)
+        start(cluster, "two", "node2", ADDRESS)
+        start(cluster, "three", "node2", "10.100.90.12")
+        wait_for("they reach each other", lambda: cluster.ask("node2", "three", ADDRESS) == "two", ROUND)
+        cluster.run("node2", "docker", "rm", "-f", "two")
+        start(cluster, "two", "node1", ADDRESS)
+        assert [cluster.ask("node2", "three", ADDRESS) for _try in range(3)] == ["", "", ""]
+        assert len(entries(cluster, "node2", MAC, "10.88.100.12", "permanent")) == 1
+        for host in HOSTS:
+            cluster.run(host, "systemctl", "start", UNIT)
+        wait_for("all reach all", lambda: not cluster.unreached(placed), 2 * ROUND)
+        assert len(entries(cluster, "node2", MAC, "10.88.100.11", "permanent")) == 1
+    finally:
+        cluster.remove_containers(*PLACED, *placed)
+        for host in HOSTS:
+            cluster.run(host, "systemctl", "start", UNIT)
+
+
 def test_engines_are_restarted(seeing: Cluster) -> None:
     for host in HOSTS:
         restart_engine(seeing, host)

@@ -123,6 +123,29 @@ def test_a_host_loses_its_power(cluster: Cluster, busy: Traffic, tmp_path: Path,
     proven_soon(tmp_path)
 
 
+def test_overlays_work_after_a_power_cut_though_no_container_comes_back(cluster: Cluster) -> None:
+    """Docker has left the overlay of a container without restart policy broken, and nobody is down who could tell."""
+    try:
+        cluster.start_service("node2", "server-node2", "frontend")
+        cluster.start_service("node1", "fleeting", "frontend", "--rm")
+        cluster.labctl("cut", "node1")
+        cluster.labctl("start", "node1")
+        cluster.labctl("wait", "node1")
+        wait_for("a container starts", partial(_starts, cluster, "node1", "late"), 120)
+        wait_for("late reaches server-node2", partial(_reaches, cluster, "node1", "server-node2"), 60)
+    finally:
+        cluster.remove_containers("late", "fleeting", "server-node2")
+
+
+def _starts(cluster: Cluster, host: str, name: str) -> bool:
+    cluster.remove_containers(name)
+    try:
+        cluster.start_service(host, name, "frontend")
+    except AssertionError:
+        return False
+    return True
+
+
 def test_two_of_three_servers_are_lost(cluster: Cluster, busy: Traffic, tmp_path: Path) -> None:
     """What runs goes on; what is new fails, or waits; all heals."""
     lost = HOSTS[1:]

@@ -6,9 +6,10 @@ After a power cut (and after a reboot with live-restore) Docker restores the ove
 stops at the first one: "could not get network sandbox". Its containers stay down whatever their restart policy, and
 `docker start` fails too. Each start of dockerd forgets that first endpoint only; those behind it in its database are
 never forgotten, so a restart alone is the cure for a host with one overlay container, and no number of restarts is
-for two.
+for two. Where no container is left that should run (none had a restart policy, or somebody was quick to remove it), the
+overlay is broken all the same: no container can be started on it; only what dockerd wrote at its start tells.
 
-So this waits for the engine and for the store's leader, looks for such containers, and if there are any: stops
+So this waits for the engine and for the store's leader, looks for such containers and such words, and if there are any: stops
 dockerd, makes the endpoints that no running container has name a network that does not exist (dockerd itself then
 deletes them as stale), and starts it again. At most once a boot, and never if nothing is wrong. Under live-restore
 the overlay containers that did come up are ended meanwhile, if their restart policy brings them back; all others go
@@ -43,7 +44,9 @@ NOWHERE = b"0" * 64
 SOCKET = "/var/run/docker.sock"
 POLICIES = ("always", "unless-stopped", "on-failure")
 UP = ("running", "paused")
-# What dockerd writes when an endpoint of the boot before is in the way.
+# What dockerd writes when it has left an overlay broken (20.10's libnetwork, drivers/overlay).
+BROKEN = "Failure during overlay endpoints restore"
+# What else it writes when an endpoint of the boot before is in the way.
 WORDS = re.compile(
     r"could not get network sandbox|[Ee]rror (?:restoring|while restoring)|datastore|sandbox .* not found"
     r"|failed to (?:restore|populate|get) .*endpoint|failed to start container"
@@ -166,12 +169,17 @@ def look(ask: Callable[[str], Any]) -> tuple[dict[str, str], list[str]]:
     return troubles, ([] if info.get("LiveRestoreEnabled") else victims)
 
 
-def complaints() -> list[str]:
-    """What dockerd itself said in this boot, for the record."""
-    argv = ["journalctl", "-b", "-u", "docker.service", "-o", "cat", "--no-pager", "-n", "2000"]
+def output(*argv: str) -> str:
+    """What a program says; nothing if it fails."""
     done = subprocess.run(argv, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, check=False)
-    lines = done.stdout.decode("utf-8", "replace").splitlines()
-    return [line for line in lines if WORDS.search(line) and "level=info" not in line][-5:]
+    return done.stdout.decode("utf-8", "replace") if done.returncode == 0 else ""
+
+
+def complaints() -> list[str]:
+    """What the dockerd that runs now has said of endpoints."""
+    start = output("systemctl", "show", "--property", "InvocationID", "--value", "docker.service").strip()
+    lines = output("journalctl", f"_SYSTEMD_INVOCATION_ID={start}", "-o", "cat", "--no-pager").splitlines()
+    return [line for line in lines if (BROKEN in line or WORDS.search(line)) and "level=info" not in line]
 
 
 def settled(settle: float) -> tuple[dict[str, str], list[str]]:
@@ -312,12 +320,13 @@ def main(argv: list[str] | None = None) -> int:
 def act(settle: float) -> int:
     """Engine and store are there: repair what there is to repair."""
     troubles, victims = settled(settle)
-    if not troubles:
+    said = complaints()
+    if not troubles and not any(BROKEN in line for line in said):
         log("all overlay containers are as they should be; nothing to do")
         return 0
     for name, why in sorted(troubles.items()):
         log(f"container {name} {why}")
-    for line in complaints():
+    for line in said[-5:]:
         log(f"dockerd said: {line}")
     if victims:
         log(

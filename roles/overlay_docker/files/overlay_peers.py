@@ -1,16 +1,18 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Keeps the tables of this host's overlays complete, so that its containers reach those of every other host.
+"""Keeps the tables of this host's overlays complete and right, so that its containers reach those of every other host.
 
 Docker 20.10 is told of remote containers by announcements, which a host that was down or had no container on the network
 has missed. It then asks all engines, and one that was restarted while its containers ran on (live-restore) answers
 "<nil>" for the host: the asking kernel has an address's MAC for ever and never the host behind which it is. An engine
-that was restarted so does not ask any more either, on the networks that it had then.
+that was restarted so does not ask any more either, on the networks that it had then. And what it has learnt by asking it
+never forgets: an address that moves to another host is sent to where it was.
 
 So this compares every few seconds what the store says of each network that has containers here with what the kernel has,
 and adds what is missing: for each remote container one neighbour (address -> MAC) and one forwarding entry (MAC -> host)
-on the overlay's vxlan device, just as dockerd makes them. It never changes an entry of dockerd's, takes its own away
-when the store says otherwise, and changes nothing if the store does not answer. Standard library only.
+on the overlay's vxlan device, just as dockerd makes them. It replaces what leads to another host than the one that the
+store names, when a second look finds both as before. An entry of dockerd's for an address that nobody has in the store
+stays, its own goes, and nothing is changed if the store does not answer. Standard library only.
 """
 
 from __future__ import annotations
@@ -32,6 +34,8 @@ import urllib.request
 from typing import Any, Dict, Iterable, List, NamedTuple, Optional, Sequence, Set, Tuple
 
 SECONDS = 10.0
+# Between two looks. Docker writes a container into the store before it announces it, so that whoever is right is right in both by then.
+AGAIN = 1.0
 NAMESPACES = "/run/docker/netns"
 # Docker names the namespace of an overlay by a number, which grows, and as much of the network's id as makes twelve characters.
 OVERLAY = re.compile(r"^(?=.{12}$)\d+-([0-9a-f]{6,10})$")
@@ -201,13 +205,13 @@ def claimed_twice(peers: List[Peer]) -> Set[str]:
     return {claim for claim, count in claims.items() if count > 1}
 
 
-def wanted(peers: List[Peer], own: str, devices: Dict[str, ipaddress.IPv4Network]) -> Set[Entry]:
-    """The entries that lead to the peers on other hosts."""
+def leading(peers: List[Peer], devices: Dict[str, ipaddress.IPv4Network]) -> Set[Entry]:
+    """The entries that lead to peers."""
     doubtful = claimed_twice(peers)
     return {
         entry
         for peer in peers
-        if peer.host != own and not doubtful.intersection((peer.address, peer.mac))
+        if not doubtful.intersection((peer.address, peer.mac))
         for device, subnet in devices.items()
         if ipaddress.IPv4Address(peer.address) in subnet
         for entry in (
@@ -217,15 +221,27 @@ def wanted(peers: List[Peer], own: str, devices: Dict[str, ipaddress.IPv4Network
     }
 
 
+def wanted(peers: List[Peer], own: str, devices: Dict[str, ipaddress.IPv4Network]) -> Set[Entry]:
+    """Those to peers on other hosts."""
+    here = {claim for peer in peers if peer.host == own for claim in (peer.address, peer.mac)}
+    return {entry for entry in leading(peers, devices) if entry.key not in here}
+
+
+def contradicted(space: Space, peers: List[Peer]) -> Set[Entry]:
+    """Entries that lead elsewhere. dockerd has some to containers of its own host too: in order as long as these are there."""
+    right = {entry.place: entry for entry in leading(peers, space.subnets)}
+    return {entry for entry in space.fixed if right.get(entry.place, entry) != entry}
+
+
 def plan(
-    space: Space, want: Set[Entry], made: Set[Entry], doubtful: Set[str]
+    space: Space, want: Set[Entry], made: Set[Entry], doubtful: Set[str], wrong: Set[Entry]
 ) -> Tuple[Set[Entry], Set[Entry], Set[Entry]]:
     """(entries to take away, entries to add, those that are ours afterwards). What dockerd changed is dockerd's.
 
     What is doubtful stays as it is: one of the two that claim it may well be reached by it.
     """
     ours = made & space.fixed
-    away = {entry for entry in ours - want if not doubtful.intersection((entry.key, entry.value))}
+    away = {entry for entry in ours - want if not doubtful.intersection((entry.key, entry.value))} | wrong
     taken = {entry.place for entry in space.fixed - away}
     missing = {entry for entry in want if entry.place not in taken}
     return away, missing, ours | missing
@@ -305,19 +321,30 @@ class Keeper:
             os.replace(f"{RECORD}.new", RECORD)
             self.made = made
 
-    def mend(self, name: str, peers: List[Peer]) -> None:
-        """Complete one namespace."""
+    def see(self, name: str, network: str) -> Tuple[List[Peer], Space, Set[Entry]]:
+        """(who is on the network, what the kernel has, what of it leads elsewhere)."""
+        peers = self.store.peers(network)
         if self.own not in {peer.host for peer in peers}:
             # A namespace lives as long as a container here is on its network. A store without one has lost something.
             raise TroubleError(f"the store has no container of this host on the network of {name}")
         space = look(name)
-        want, made = wanted(peers, self.own, space.subnets), self.made.get(name, set())
-        away, missing, ours = plan(space, want, made, claimed_twice(peers))
+        return peers, space, contradicted(space, peers)
+
+    def mend(self, name: str, network: str) -> Set[str]:
+        """Complete one namespace; what in it is claimed twice."""
+        peers, space, wrong = self.see(name, network)
+        if wrong:
+            time.sleep(AGAIN)
+            peers, space, still = self.see(name, network)
+            wrong &= still
+        want, made, doubtful = wanted(peers, self.own, space.subnets), self.made.get(name, set()), claimed_twice(peers)
+        away, missing, ours = plan(space, want, made, doubtful, wrong)
         self.remember({**self.made, name: ours})
         change(name, batch(space, away, missing))
         for verb, entries in (("took away", away), ("added", missing)):
             if entries:
                 log(f"{name}: {verb} {words(entries)}")
+        return doubtful
 
     def round(self) -> Set[str]:
         """Complete all namespaces; what stood in the way."""
@@ -329,12 +356,10 @@ class Keeper:
             return {f"nothing more is changed, because {describe(error)}"}
         for name, network in found.items():
             try:
-                peers = self.store.peers(network)
                 complaints.update(
                     f"{claim} on the network of {name} has more than one owner in the store; left alone"
-                    for claim in claimed_twice(peers)
+                    for claim in self.mend(name, network)
                 )
-                self.mend(name, peers)
             except NoStoreError as error:
                 return complaints | {f"nothing more is changed, because {describe(error)}"}
             except ODD as error:

@@ -133,7 +133,7 @@ def test_an_address_of_two_is_nobodys(keep: ModuleType, second: str) -> None:
 def test_only_what_is_missing_is_added(keep: ModuleType) -> None:
     space = keep.parse(printed())
     want = {entry for number in (2, 3, 4) for entry in (neigh(keep, number), fdb(keep, number))}
-    away, missing, ours = keep.plan(space, want, set(), set())
+    away, missing, ours = keep.plan(space, want, set(), set(), set())
     assert away == set()
     assert missing == ours == {neigh(keep, 3), fdb(keep, 3), neigh(keep, 4), fdb(keep, 4)}
     assert keep.batch(space, away, missing) == [
@@ -144,14 +144,26 @@ def test_only_what_is_missing_is_added(keep: ModuleType) -> None:
     ]
 
 
-def test_what_dockerd_says_otherwise_stays(keep: ModuleType) -> None:
-    away, missing, ours = keep.plan(keep.parse(printed()), {neigh(keep, 2), fdb(keep, 2, THIRD)}, set(), set())
-    assert (away, missing, ours) == (set(), set(), set())
+def test_what_dockerd_says_otherwise_stays_until_it_is_known_to_be_wrong(keep: ModuleType) -> None:
+    space, want = keep.parse(printed()), {neigh(keep, 2), fdb(keep, 2, THIRD)}
+    assert keep.plan(space, want, set(), set(), set()) == (set(), set(), set())
+    right = {fdb(keep, 2, THIRD)}
+    assert keep.plan(space, want, set(), set(), {fdb(keep, 2)}) == ({fdb(keep, 2)}, right, right)
+
+
+def test_what_leads_elsewhere_is_wrong(keep: ModuleType) -> None:
+    space = keep.parse(printed())
+    assert keep.contradicted(space, [peer(keep, 2)]) == set()
+    assert keep.contradicted(space, [peer(keep, 2, THIRD)]) == {fdb(keep, 2)}
+    assert keep.contradicted(space, [peer(keep, 2, OWN)]) == {fdb(keep, 2)}
+    assert keep.contradicted(space, [keep.Peer("10.100.90.2", mac(9), OTHER)]) == {neigh(keep, 2)}
+    assert keep.contradicted(space, [peer(keep, 2, THIRD), peer(keep, 2, OWN)]) == set(), "claimed twice"
+    assert keep.contradicted(space, []) == set(), "nobody's in the store: left to dockerd"
 
 
 def test_our_own_goes_when_the_store_has_it_no_more(keep: ModuleType) -> None:
     space = keep.parse(printed())
-    away, missing, _ours = keep.plan(space, set(), {neigh(keep, 2), fdb(keep, 2), fdb(keep, 8)}, set())
+    away, missing, _ours = keep.plan(space, set(), {neigh(keep, 2), fdb(keep, 2), fdb(keep, 8)}, set(), set())
     assert (away, missing) == ({neigh(keep, 2), fdb(keep, 2)}, set())
     assert keep.batch(space, away, missing) == [
         f"fdb del {mac(2)} dev vxlan0 dst {OTHER} self\nfdb del {mac(2)} dev vxlan0 master\n",
@@ -160,12 +172,12 @@ def test_our_own_goes_when_the_store_has_it_no_more(keep: ModuleType) -> None:
 
 
 def test_what_dockerd_has_changed_since_is_not_ours(keep: ModuleType) -> None:
-    assert keep.plan(keep.parse(printed()), set(), {fdb(keep, 2, THIRD)}, set()) == (set(), set(), set())
+    assert keep.plan(keep.parse(printed()), set(), {fdb(keep, 2, THIRD)}, set(), set()) == (set(), set(), set())
 
 
 def test_our_own_follows_an_address_that_moved(keep: ModuleType) -> None:
     want = {neigh(keep, 2), fdb(keep, 2, THIRD)}
-    away, missing, ours = keep.plan(keep.parse(printed()), want, {neigh(keep, 2), fdb(keep, 2)}, set())
+    away, missing, ours = keep.plan(keep.parse(printed()), want, {neigh(keep, 2), fdb(keep, 2)}, set(), set())
     assert (away, missing) == ({fdb(keep, 2)}, {fdb(keep, 2, THIRD)})
     assert ours == {neigh(keep, 2), fdb(keep, 2), fdb(keep, 2, THIRD)}, "until the next look the old one is ours too"
 
@@ -282,6 +294,30 @@ def test_a_round_adds_and_remembers(keep: ModuleType, kernel: Kernel) -> None:
     assert len(kernel.changes) == 2
     again = keep.Keeper(keeper.store, OWN)
     assert again.made == {SPACE: {neigh(keep, 4), fdb(keep, 4)}}
+
+
+def test_what_leads_elsewhere_is_looked_at_twice(
+    keep: ModuleType, kernel: Kernel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answers = Answers(record(1, OWN), record(2, THIRD))
+
+    def comes_back(_seconds: float) -> None:
+        answers.records[1] = record(2)
+        answers.index += 1
+
+    monkeypatch.setattr(keep.time, "sleep", comes_back)
+    keeper = keep.Keeper(store_of(keep, answers), OWN)
+    assert keeper.round() == set()
+    assert kernel.changes == [], "the second look found them agreed"
+    answers.records[1] = record(2, THIRD)
+    answers.index += 1
+    monkeypatch.setattr(keep.time, "sleep", lambda _seconds: None)
+    keeper.round()
+    assert kernel.changes == [
+        f"fdb del {mac(2)} dev vxlan0 dst {OTHER} self",
+        f"fdb del {mac(2)} dev vxlan0 master",
+        f"fdb add {mac(2)} dev vxlan0 dst {THIRD} self permanent",
+    ]
 
 
 def test_a_store_that_does_not_answer_changes_nothing(keep: ModuleType, kernel: Kernel) -> None:

@@ -57,7 +57,7 @@ def ensure_bridge(lab: Lab, log: Log) -> None:
     wanted = "%s/%d" % (lab.gateway, lab.network.prefixlen)
     state = link(lab.bridge)
     if state is None and log.act("create bridge %s %s" % (lab.bridge, wanted)):
-        run(["ip", "link", "add", lab.bridge, "type", "bridge", "forward_delay", "0"])
+        run(["ip", "link", "add", lab.bridge, "address", lab.mac, "type", "bridge", "forward_delay", "0"])
     state = link(lab.bridge) or {}
     have = [
         "%s/%d" % (item["local"], item["prefixlen"]) for item in state.get("addr_info", []) if item["family"] == "inet"

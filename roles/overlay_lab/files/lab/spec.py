@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import ipaddress
 import re
 from pathlib import Path
@@ -40,6 +41,11 @@ class Lab:
             self.network = check_network(self.wanted["network"])
             self.gateway = str(self.network.network_address + 1)
             self.hosts = check_hosts(self.wanted["hosts"], self.network)
+
+    @property
+    def mac(self) -> str:
+        """The bridge's own: with one of its ports' it would change with them, and hosts would lose their gateway for a while."""
+        return "02:" + hashlib.sha256(self.bridge.encode()).digest()[:5].hex(":")
 
     @property
     def exists(self) -> bool:
