@@ -16,6 +16,7 @@ description:
   - Before the first change, each file (with a copy of what stood there) and each package that is not installed yet is recorded in
     the host's manifest C(/var/lib/multihost-overlay/manifest.json), so that it is known later what was the user's.
   - Files are replaced as a whole, never in part, also in a power cut.
+  - Nothing is run on a host whose C(overlay_host_facts) of this run say that all is as it should be.
 extends_documentation_fragment:
   - multihost.overlay.attributes
 attributes:
@@ -134,7 +135,6 @@ units:
 import grp
 import os
 import pwd
-import stat
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
@@ -145,6 +145,7 @@ from ansible_collections.multihost.overlay.plugins.module_utils._manifest import
     make_directories,
     write_atomic,
 )
+from ansible_collections.multihost.overlay.plugins.module_utils._owned_files import read_path
 from ansible_collections.multihost.overlay.plugins.module_utils._programs import run_program
 from ansible_collections.multihost.overlay.plugins.module_utils._systemd import summary, units
 
@@ -206,31 +207,6 @@ def plan_directory(wanted: dict[str, Any], found: dict[str, Any] | None) -> str 
 
 def _attributes_differ(wanted: dict[str, Any], found: dict[str, Any]) -> bool:
     return (int(wanted["mode"], 8), wanted["owner"], wanted["group"]) != (found["mode"], found["owner"], found["group"])
-
-
-def _name_of(lookup: Any, number: int) -> str:
-    try:
-        return str(lookup(number)[0])
-    except KeyError:
-        return str(number)
-
-
-def read_path(path: str) -> dict[str, Any] | None:
-    """What stands at ``path``: mode, owner, group, and the content of a regular file; None when nothing does."""
-    try:
-        status = os.stat(path)
-    except FileNotFoundError:
-        return None
-    content = None
-    if stat.S_ISREG(status.st_mode):
-        with open(path, "rb") as handle:
-            content = handle.read()
-    return {
-        "content": content,
-        "mode": stat.S_IMODE(status.st_mode),
-        "owner": _name_of(pwd.getpwuid, status.st_uid),
-        "group": _name_of(grp.getgrgid, status.st_gid),
-    }
 
 
 def missing_packages(names: list[str]) -> list[str]:

@@ -111,6 +111,36 @@ def check_external_store(cluster: Mapping[str, Any]) -> list[str]:
     ]
 
 
+def check_store_secrets(members: Iterable[str], hostvars: Mapping[str, Mapping[str, Any]], managed: bool) -> list[str]:
+    """What TLS and ACL of a store of somebody else need is there as a whole, and not there for our own."""
+    errors = []
+    for host in members:
+        given = {
+            name: str(hostvars[host].get(f"overlay_store_{name}") or "") != "" for name in ("ca", "certificate", "key", "token")
+        }
+        if given["certificate"] != given["key"] or (given["certificate"] and not given["ca"]):
+            errors.append(
+                f"{host}: overlay_store_certificate and overlay_store_key go together, and with overlay_store_ca: without it "
+                "Docker speaks to its store in the clear."
+            )
+        if managed and (given["ca"] or given["token"]):
+            errors.append(
+                f"{host}: overlay_store_ca and overlay_store_token are for a store of somebody else, and overlay_consul_manage "
+                "is true. Take them out, or set it to false."
+            )
+    return errors
+
+
+def check_docker_api(cluster: Mapping[str, Any]) -> list[str]:
+    """Somebody issues the certificates of Docker's API."""
+    if cluster["overlay_docker_api"] != "tls" or cluster["managed"]:
+        return []
+    return [
+        "overlay_docker_api is tls and overlay_consul_manage is false: the CA of the cluster lies on the hosts of its own store, "
+        "and there is none. Set overlay_docker_api to none, or let this collection run the store."
+    ]
+
+
 def address_of(name: str, variables: Mapping[str, Any], resolver: Resolver = resolve) -> tuple[str | None, str | None]:
     """A host's underlay address, from the inventory alone: (address, None) or (None, error)."""
     try:
@@ -321,5 +351,6 @@ def validate(
     cluster["managed"] = cluster["overlay_consul_manage"]
     addresses, address_errors = addresses_of(members, hostvars, resolver)
     errors += check_choices(cluster) + check_groups(groups, cluster) + check_external_store(cluster) + address_errors
+    errors += check_store_secrets(members, hostvars, cluster["managed"]) + check_docker_api(cluster)
     errors += check_firewall(members, hostvars)
     return addresses, errors + check_networks(cluster["overlay_networks"], addresses)

@@ -80,6 +80,31 @@ def test_an_external_store_needs_no_store_group_but_one_endpoint() -> None:
     assert "cannot be used" in only_error(cluster(store=0, **external))
 
 
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ({"ca": "x", "certificate": "x", "key": "x", "token": "x"}, ""),
+        ({"ca": "x"}, ""),
+        ({"ca": "x", "key": "x"}, "go together"),
+        ({"ca": "x", "certificate": "x"}, "go together"),
+        ({"certificate": "x", "key": "x"}, "and with overlay_store_ca"),
+    ],
+)
+def test_tls_to_an_external_store_is_whole(given: dict[str, str], words: str) -> None:
+    hostvars = {"a": {"ansible_host": "10.0.0.1", **{f"overlay_store_{name}": value for name, value in given.items()}}}
+    outside = {**DEFAULTS, "overlay_consul_manage": False, "overlay_store_url": "consul://10.0.0.9:8500"}
+    errors = validate({"overlay_hosts": ["a"]}, hostvars, outside, no_dns)[1]
+    assert errors == [] if not words else words in errors[0] and errors[0].startswith("a: ")
+    refused = validate({"overlay_hosts": ["a"], "overlay_store": ["a"]}, hostvars, DEFAULTS, no_dns)[1]
+    assert ("for a store of somebody else" in refused[-1]) is ("ca" in given)
+
+
+def test_an_api_with_certificates_needs_our_own_ca() -> None:
+    outside = {"overlay_consul_manage": False, "overlay_store_url": "consul://10.0.0.9:8500"}
+    assert cluster(overlay_docker_api="tls")[1] == []
+    assert "overlay_docker_api to none" in only_error(cluster(store=0, **outside, overlay_docker_api="tls"))
+
+
 def test_a_switch_given_as_text_is_a_switch() -> None:
     hostvars = {
         "a": {

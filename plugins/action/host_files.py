@@ -1,0 +1,40 @@
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Controller side of M(multihost.overlay.host_files): asks the host only where what preflight read of it is not what it should be."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ansible.plugins.action import ActionBase
+
+from ansible_collections.multihost.overlay.plugins.action.verify_report import plain
+from ansible_collections.multihost.overlay.plugins.module_utils._owned_files import NONE, in_order
+from ansible_collections.multihost.overlay.plugins.modules.host_files import ARGUMENTS
+
+
+# What preflight registers in this run; its fact may come from a cache, of an earlier one.
+READ = "__overlay_preflight_result"
+
+
+def known(task_vars: dict[str, Any]) -> dict[str, Any]:
+    """What preflight has read of the host's files in this run."""
+    fresh = "findings" in task_vars.get(READ, {})
+    owned: dict[str, Any] = plain(task_vars["overlay_host_facts"]["owned"]) if fresh else NONE
+    return owned
+
+
+class ActionModule(ActionBase):
+    """A remote execution less for each call on a host that is in order."""
+
+    _supports_check_mode = True
+    _supports_async = False
+
+    def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
+        """Compare; run the module if there is something to do."""
+        result: dict[str, Any] = super().run(tmp, task_vars)
+        _validation, args = self.validate_argument_spec(ARGUMENTS)
+        owned = known(task_vars or {})
+        if not in_order(plain(args), owned):
+            return dict(result, **self._execute_module(task_vars=task_vars))
+        return dict(result, changed=False, written=[], units={name: owned["units"][name] for name in args["units"]})

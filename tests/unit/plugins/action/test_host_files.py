@@ -1,0 +1,51 @@
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""When a host is asked for its files, and when what preflight read of it is enough."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from ansible.plugins.action import ActionBase
+
+from ansible_collections.multihost.overlay.plugins.action import host_files
+from ansible_collections.multihost.overlay.plugins.module_utils._owned_files import digest
+
+FILE = {"path": "/etc/a", "content": "new\n", "state": "present", "mode": "0644", "owner": "root", "group": "root"}
+ARGS: dict[str, Any] = {"role": "r", "packages": [], "units": ["u"], "directories": [], "files": [FILE], "secrets": {}}
+
+
+def facts(content: str) -> dict[str, Any]:
+    found = {"mode": "0644", "owner": "root", "group": "root", "digest": digest(content.encode())}
+    owned = {"files": {"/etc/a": found}, "directories": {}, "units": {"u": {"active": "active"}, "v": {}}}
+    return {"overlay_host_facts": {"owned": owned}}
+
+
+def run(monkeypatch: pytest.MonkeyPatch, variables: dict[str, Any]) -> Any:
+    action = object.__new__(host_files.ActionModule)
+    monkeypatch.setattr(ActionBase, "run", lambda *_unused: {})
+    monkeypatch.setattr(action, "validate_argument_spec", lambda *_unused: (None, ARGS))
+    monkeypatch.setattr(action, "_execute_module", lambda **_unused: {"changed": True})
+    return action.run(None, variables)
+
+
+READ = {host_files.READ: {"findings": []}}
+
+
+def test_a_host_in_order_is_not_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    result = run(monkeypatch, {**facts("new\n"), **READ})
+    assert result == {"changed": False, "written": [], "units": {"u": {"active": "active"}}}
+
+
+@pytest.mark.parametrize(
+    "variables",
+    [
+        pytest.param({**facts("old\n"), **READ}, id="another content"),
+        pytest.param({}, id="nothing known"),
+        pytest.param(facts("new\n"), id="known from a cache"),
+        pytest.param({**facts("new\n"), host_files.READ: {"failed": True}}, id="could not be read in this run"),
+    ],
+)
+def test_every_other_is(monkeypatch: pytest.MonkeyPatch, variables: dict[str, Any]) -> None:
+    assert run(monkeypatch, variables) == {"changed": True}

@@ -1,0 +1,93 @@
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What is known of a host's files, and that nothing else is taken for in order."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ansible_collections.multihost.overlay.plugins.module_utils import _owned_files as owned
+from ansible_collections.multihost.overlay.plugins.module_utils._manifest import Manifest
+
+UNIT = "multihost-overlay-consul.service"
+FILE = {"path": "/etc/x/a.json", "content": "{}\n", "state": "present", "mode": "0644", "owner": "root", "group": "root"}
+SECRET = {**FILE, "path": "/etc/x/s.json", "content": None, "mode": "0600"}
+FOLDER = {"path": "/etc/x", "mode": "0755", "owner": "root", "group": "root"}
+GONE = {**FILE, "path": "/etc/x/gone", "content": None, "state": "absent"}
+WANTED: dict[str, Any] = {
+    "packages": [],
+    "units": [UNIT],
+    "directories": [FOLDER],
+    "files": [FILE, SECRET, GONE],
+    "secrets": {"/etc/x/s.json": "token\n"},
+}
+
+
+def known() -> dict[str, Any]:
+    attributes = {"owner": "root", "group": "root"}
+    return {
+        "files": {
+            "/etc/x/a.json": {**attributes, "mode": "0644", "digest": owned.digest(b"{}\n")},
+            "/etc/x/s.json": {**attributes, "mode": "0600", "digest": owned.digest(b"token\n")},
+            "/etc/x/gone": None,
+        },
+        "directories": {"/etc/x": {**attributes, "mode": "0755", "digest": None}},
+        "units": {UNIT: {"active": "active"}},
+    }
+
+
+def test_a_host_in_order_is() -> None:
+    assert owned.in_order(WANTED, known())
+    assert not owned.in_order(WANTED, owned.NONE)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"packages": ["consul"]},
+        {"units": [UNIT, "other.service"]},
+        {"directories": [{**FOLDER, "mode": "0700"}]},
+        {"directories": [{**FOLDER, "path": "/etc/y"}]},
+        {"files": [{**FILE, "content": "{ }\n"}]},
+        {"files": [{**FILE, "content": None}]},
+        {"files": [{**FILE, "mode": "0600"}]},
+        {"files": [{**FILE, "owner": "nobody"}]},
+        {"files": [{**FILE, "path": "/etc/x/new"}]},
+        {"files": [{**FILE, "state": "absent"}]},
+        {"files": [{**GONE, "state": "present"}]},
+        {"secrets": {"/etc/x/s.json": "another\n"}},
+    ],
+)
+def test_a_host_that_differs_in_anything_is_not(change: dict[str, Any]) -> None:
+    assert not owned.in_order({**WANTED, **change}, known())
+
+
+@pytest.mark.parametrize("name", ["files", "directories", "units"])
+def test_nor_is_one_of_which_something_is_not_known(name: str) -> None:
+    assert not owned.in_order(WANTED, {**known(), name: {}})
+
+
+def test_a_host_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = tmp_path / "a.json"
+    file.write_text("{}\n")
+    file.chmod(0o640)
+    state = tmp_path / "manifest.json"
+    state.write_text(json.dumps({"files": {str(file): {}, str(tmp_path / "none"): {}}}))
+    original = Manifest.load
+    monkeypatch.setattr(owned.Manifest, "load", lambda: original(str(state)))
+    found = owned.read_owned()
+    me = owned.read_path(str(file))
+    assert me is not None
+    whose = {"owner": me["owner"], "group": me["group"]}
+    assert found["files"] == {
+        str(file): {**whose, "mode": "0640", "digest": owned.digest(b"{}\n")},
+        str(tmp_path / "none"): None,
+    }
+    assert found["directories"][str(tmp_path)]["mode"] == f"{os.stat(tmp_path).st_mode & 0o7777:04o}"
+    state.write_text("{")
+    assert owned.read_owned() == owned.NONE
