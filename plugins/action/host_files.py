@@ -12,7 +12,6 @@ from ansible_collections.multihost.overlay.plugins.action.verify_report import p
 from ansible_collections.multihost.overlay.plugins.module_utils._owned_files import NONE, in_order
 from ansible_collections.multihost.overlay.plugins.modules.host_files import ARGUMENTS
 
-
 # What preflight registers in this run; its fact may come from a cache, of an earlier one.
 READ = "__overlay_preflight_result"
 

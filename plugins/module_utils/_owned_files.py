@@ -81,7 +81,9 @@ def _file_in_order(wanted: Mapping[str, Any], secrets: Mapping[str, str], known:
     if wanted["state"] == "absent":
         return known.get(path) is None
     content = secrets.get(path, wanted["content"])
-    return _in_place(wanted, known.get(path)) and content is not None and known[path]["digest"] == digest(content.encode())
+    return (
+        _in_place(wanted, known.get(path)) and content is not None and known[path]["digest"] == digest(content.encode())
+    )
 
 
 def in_order(wanted: Mapping[str, Any], owned: Mapping[str, Any]) -> bool:

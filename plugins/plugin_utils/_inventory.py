@@ -116,7 +116,8 @@ def check_store_secrets(members: Iterable[str], hostvars: Mapping[str, Mapping[s
     errors = []
     for host in members:
         given = {
-            name: str(hostvars[host].get(f"overlay_store_{name}") or "") != "" for name in ("ca", "certificate", "key", "token")
+            name: str(hostvars[host].get(f"overlay_store_{name}") or "") != ""
+            for name in ("ca", "certificate", "key", "token")
         }
         if given["certificate"] != given["key"] or (given["certificate"] and not given["ca"]):
             errors.append(
@@ -135,10 +136,11 @@ def check_docker_api(cluster: Mapping[str, Any]) -> list[str]:
     """Somebody issues the certificates of Docker's API."""
     if cluster["overlay_docker_api"] != "tls" or cluster["managed"]:
         return []
-    return [
+    message = (
         "overlay_docker_api is tls and overlay_consul_manage is false: the CA of the cluster lies on the hosts of its own store, "
         "and there is none. Set overlay_docker_api to none, or let this collection run the store."
-    ]
+    )
+    return [message]
 
 
 def address_of(name: str, variables: Mapping[str, Any], resolver: Resolver = resolve) -> tuple[str | None, str | None]:

@@ -38,7 +38,9 @@ def test_a_secret_would_be_seen(cluster: Cluster) -> None:
     with Arguments() as arguments, process_with(cluster, "node1", secret):
         wait_for("the process is seen", lambda: arguments.with_any({secret}), 30)
     try:
-        cluster.run("node1", "sh", "-c", 'read secret; logger "$secret"; echo "$secret" >/etc/canary', stdin=f"{secret}\n")
+        cluster.run(
+            "node1", "sh", "-c", 'read secret; logger "$secret"; echo "$secret" >/etc/canary', stdin=f"{secret}\n"
+        )
         cluster.run("node1", "chmod", "0604", "/etc/canary")
         assert shown_on(cluster, "node1", {secret}) == ["node1: the journal has a secret", "node1: /etc/canary"]
         cluster.run("node1", "chmod", "0600", "/etc/canary")

@@ -145,13 +145,20 @@ def test_containers_that_would_not_come_back_forbid_a_restart(
     assert repair.act(0) == 1
 
 
-@pytest.mark.parametrize(("said", "restarts"), [("Failure during overlay endpoints restore: x", 1), ("failed to start container", 0)])
+@pytest.mark.parametrize(
+    ("said", "restarts"), [("Failure during overlay endpoints restore: x", 1), ("failed to start container", 0)]
+)
 def test_an_overlay_that_dockerd_left_broken_is_mended_though_nobody_is_down(
     repair: ModuleType, monkeypatch: pytest.MonkeyPatch, said: str, restarts: int
 ) -> None:
     done: list[float] = []
     monkeypatch.setattr(repair, "settled", lambda _settle: ({}, []))
     monkeypatch.setattr(repair, "complaints", lambda: [said])
-    monkeypatch.setattr(repair, "repair", lambda timeout: done.append(timeout) or True)
+
+    def restart(timeout: float) -> bool:
+        done.append(timeout)
+        return True
+
+    monkeypatch.setattr(repair, "repair", restart)
     assert repair.act(0) == 0
     assert len(done) == restarts

@@ -30,7 +30,7 @@ def run(monkeypatch: pytest.MonkeyPatch, variables: dict[str, Any]) -> Any:
     return action.run(None, variables)
 
 
-READ = {host_files.READ: {"findings": []}}
+READ: dict[str, Any] = {host_files.READ: {"findings": []}}
 
 
 def test_a_host_in_order_is_not_asked(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -15,7 +15,14 @@ from ansible_collections.multihost.overlay.plugins.module_utils import _owned_fi
 from ansible_collections.multihost.overlay.plugins.module_utils._manifest import Manifest
 
 UNIT = "multihost-overlay-consul.service"
-FILE = {"path": "/etc/x/a.json", "content": "{}\n", "state": "present", "mode": "0644", "owner": "root", "group": "root"}
+FILE = {
+    "path": "/etc/x/a.json",
+    "content": "{}\n",
+    "state": "present",
+    "mode": "0644",
+    "owner": "root",
+    "group": "root",
+}
 SECRET = {**FILE, "path": "/etc/x/s.json", "content": None, "mode": "0600"}
 FOLDER = {"path": "/etc/x", "mode": "0755", "owner": "root", "group": "root"}
 GONE = {**FILE, "path": "/etc/x/gone", "content": None, "state": "absent"}

@@ -100,7 +100,7 @@ def test_tls_to_an_external_store_is_whole(given: dict[str, str], words: str) ->
 
 
 def test_an_api_with_certificates_needs_our_own_ca() -> None:
-    outside = {"overlay_consul_manage": False, "overlay_store_url": "consul://10.0.0.9:8500"}
+    outside: dict[str, Any] = {"overlay_consul_manage": False, "overlay_store_url": "consul://10.0.0.9:8500"}
     assert cluster(overlay_docker_api="tls")[1] == []
     assert "overlay_docker_api to none" in only_error(cluster(store=0, **outside, overlay_docker_api="tls"))
 
