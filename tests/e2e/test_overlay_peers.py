@@ -217,6 +217,17 @@ def test_a_store_that_does_not_answer_changes_nothing(seeing: Cluster) -> None:
     assert any(line.startswith("no longer: nothing more is changed") for line in said(seeing, "node1", begun))
 
 
+def test_engines_whose_watch_has_failed_are_told_to_begin_anew(seeing: Cluster) -> None:
+    """Nothing else would: what engines themselves write there stays the same. Without an overlay in use nobody does it."""
+
+    def index() -> int:
+        return int(json.loads(seeing.consul("node1", "kv", "get", "-detailed", "docker/nodes"))[0]["ModifyIndex"])
+
+    before = index()
+    wait_for("the hosts' key changes", lambda: index() > before, 4 * ROUND)
+    assert seeing.consul("node1", "kv", "get", "docker/nodes") == ""
+
+
 def test_a_network_can_be_removed(cluster: Cluster) -> None:
     for host in HOSTS:
         restart_engine(cluster, host)

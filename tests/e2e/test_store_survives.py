@@ -27,6 +27,7 @@ HEALED = 60
 
 @pytest.fixture
 def busy(cluster: Cluster) -> Iterator[Traffic]:
+    cluster.fresh_engines()
     with traffic(cluster, ADDRESSES, "frontend", CONTROLLER) as running:
         yield running
 
@@ -83,6 +84,20 @@ def store_cut_off(cluster: Cluster, host: str) -> Iterator[None]:
         cluster.labctl("heal")
 
 
+def power_on(cluster: Cluster, *hosts: str) -> None:
+    """Until what a boot has to repair is repaired."""
+    for host in hosts:
+        cluster.labctl("start", host)
+    cluster.labctl("wait", *hosts)
+    for host in hosts:
+        wait_for(f"{host}'s boot is repaired", partial(_repaired, cluster, host), 120)
+
+
+def _repaired(cluster: Cluster, host: str) -> bool:
+    unit = "multihost-overlay-boot-repair.service"
+    return cluster.out(host, "systemctl", "show", "--property", "SubState", "--value", unit) == "exited"
+
+
 def proven_soon(report: Path) -> None:
     """The whole overlay, within a minute."""
     wait_for("verify passes", lambda: verify(report, succeeds=None).returncode == 0, HEALED, every=1)
@@ -116,8 +131,7 @@ def test_a_host_loses_its_power(cluster: Cluster, busy: Traffic, tmp_path: Path,
         reaches_all(cluster, survivor, others)
         assert lost_beside(busy, victim) == []
     finally:
-        cluster.labctl("start", victim)
-        cluster.labctl("wait", victim)
+        power_on(cluster, victim)
     services = {f"server-{host}": host for host in HOSTS}
     wait_for("the host is back with its containers", lambda: not cluster.unreached(services), 240, every=2)
     proven_soon(tmp_path)
@@ -129,21 +143,11 @@ def test_overlays_work_after_a_power_cut_though_no_container_comes_back(cluster:
         cluster.start_service("node2", "server-node2", "frontend")
         cluster.start_service("node1", "fleeting", "frontend", "--rm")
         cluster.labctl("cut", "node1")
-        cluster.labctl("start", "node1")
-        cluster.labctl("wait", "node1")
-        wait_for("a container starts", partial(_starts, cluster, "node1", "late"), 120)
+        power_on(cluster, "node1")
+        cluster.start_service("node1", "late", "frontend")
         wait_for("late reaches server-node2", partial(_reaches, cluster, "node1", "server-node2"), 60)
     finally:
         cluster.remove_containers("late", "fleeting", "server-node2")
-
-
-def _starts(cluster: Cluster, host: str, name: str) -> bool:
-    cluster.remove_containers(name)
-    try:
-        cluster.start_service(host, name, "frontend")
-    except AssertionError:
-        return False
-    return True
 
 
 def test_two_of_three_servers_are_lost(cluster: Cluster, busy: Traffic, tmp_path: Path) -> None:
@@ -178,9 +182,7 @@ def test_all_hosts_lose_their_power(cluster: Cluster, tmp_path: Path, live: bool
     }
     with traffic(cluster, ADDRESSES, "frontend", CONTROLLER):
         cluster.labctl("cut", *HOSTS)
-        for number in order:
-            cluster.labctl("start", HOSTS[number])
-        cluster.labctl("wait", *HOSTS)
+        power_on(cluster, *[HOSTS[number] for number in order])
         services = {f"server-{host}": host for host in HOSTS}
         wait_for("all containers are back and reach one another", lambda: not cluster.unreached(services), 300, every=2)
         proven_soon(tmp_path)

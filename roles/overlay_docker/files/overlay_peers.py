@@ -12,7 +12,12 @@ So this compares every few seconds what the store says of each network that has 
 and adds what is missing: for each remote container one neighbour (address -> MAC) and one forwarding entry (MAC -> host)
 on the overlay's vxlan device, just as dockerd makes them. It replaces what leads to another host than the one that the
 store names, when a second look finds both as before. An entry of dockerd's for an address that nobody has in the store
-stays, its own goes, and nothing is changed if the store does not answer. Standard library only.
+stays, its own goes, and nothing is changed if the store does not answer.
+
+And it keeps names known: an engine whose watch of the store has failed (an election is enough) learns no name of a new
+container any more until it hears that something has changed among the hosts of the store's discovery. Each engine writes
+itself anew there every 20 seconds, which was such a change until Consul (1.4) began to pass over what stays the same. So
+one of the hosts makes a change that means nothing, as often. Standard library only.
 """
 
 from __future__ import annotations
@@ -34,6 +39,8 @@ import urllib.request
 from typing import Any, Dict, Iterable, List, NamedTuple, Optional, Sequence, Set, Tuple
 
 SECONDS = 10.0
+# Between two changes under the key where engines find each other; what Docker takes itself, if nobody sets discovery.heartbeat.
+NUDGE = 20.0
 # Between two looks. Docker writes a container into the store before it announces it, so that whoever is right is right in both by then.
 AGAIN = 1.0
 NAMESPACES = "/run/docker/netns"
@@ -112,19 +119,22 @@ class Consul:
 
     def __init__(self, url: str, token: str, tls: Sequence[str] = ()) -> None:
         host, _slash, folder = url.partition("://")[2].partition("/")
-        self.url = f"{'https' if tls else 'http'}://{host}/v1/kv/{folder.strip('/') + '/' if folder else ''}docker/network/v1.0/endpoint/"
+        self.url = f"{'https' if tls else 'http'}://{host}/v1/kv/{folder.strip('/') + '/' if folder else ''}docker/"
         self.headers = {"X-Consul-Token": token} if token else {}
         self.tls = tls
         self.opener = opener_for(())
         self.known: Dict[str, Tuple[str, List[Peer]]] = {}
+        self.nodes = (-1, 0.0)
 
-    def get(self, what: str) -> Tuple[str, bytes]:
-        """(the index at which this was changed last, the answer). Consul says 404 where there is no key."""
+    def ask(self, what: str, content: Optional[bytes] = None) -> Tuple[str, bytes]:
+        """(the index at which this was changed last, the answer). Content is written. Consul says 404 where there is no key."""
         try:
             if self.tls:
                 # Anew each time: the files may have been renewed.
                 self.opener = opener_for(self.tls)
-            with self.opener.open(urllib.request.Request(self.url + what, headers=self.headers), timeout=5) as response:
+            verb = "GET" if content is None else "PUT"
+            request = urllib.request.Request(self.url + what, content, self.headers, method=verb)
+            with self.opener.open(request, timeout=5) as response:
                 return response.headers.get("X-Consul-Index", ""), response.read()
         except urllib.error.HTTPError as error:
             if error.code == 404:
@@ -135,15 +145,26 @@ class Consul:
 
     def peers(self, network: str) -> List[Peer]:
         """Who is on the network with this beginning of its id. The records are read only if the index has changed."""
-        index, keys = self.get(f"{network}?keys&separator=/")
+        folder = f"network/v1.0/endpoint/{network}"
+        index, keys = self.ask(f"{folder}?keys&separator=/")
         if len(json.loads(keys)) > 1:
             raise TroubleError(f"{network} is the beginning of more than one network's id")
         if not index or self.known.get(network, ("",))[0] != index:
             self.known.pop(network, None)
-            pairs = json.loads(self.get(f"{network}?recurse")[1])
+            pairs = json.loads(self.ask(f"{folder}?recurse")[1])
             records = [json.loads(base64.b64decode(pair["Value"])) for pair in pairs if pair["Value"]]
             self.known[network] = (index, sorted({peer for record in records for peer in peer_of(record)}))
         return self.known[network][1]
+
+    def nudge(self, now: float) -> None:
+        """Change something under the hosts' key if nothing has been for a while: of all hosts that would, the first one does."""
+        entry = (json.loads(self.ask("nodes")[1]) or [{}])[0]
+        index, since = entry.get("ModifyIndex", 0), self.nodes[1]
+        if index != self.nodes[0]:
+            self.nodes = (index, now)
+        elif now - since >= NUDGE:
+            content = base64.b64decode(entry.get("Value") or "")
+            self.ask(f"nodes?cas={index}&flags={(entry.get('Flags', 0) + 1) % 2**64}", content)
 
 
 def peer_of(record: Dict[str, Any]) -> List[Peer]:
@@ -364,7 +385,16 @@ class Keeper:
                 return complaints | {f"nothing more is changed, because {describe(error)}"}
             except ODD as error:
                 complaints.add(f"{name} is left alone, because {describe(error)}")
-        return complaints
+        return complaints | self.keep_names(bool(found))
+
+    def keep_names(self, needed: bool) -> Set[str]:
+        """Without an overlay no name is asked for. What stood in the way."""
+        try:
+            if needed:
+                self.store.nudge(time.monotonic())
+        except ODD as error:
+            return {f"names of new containers may stay unknown, because {describe(error)}"}
+        return set()
 
 
 def main(argv: Optional[List[str]] = None) -> int:

@@ -262,6 +262,49 @@ def test_no_key_is_no_peer(keep: ModuleType) -> None:
     assert store_of(keep, Answers()).peers(NID[:10]) == []
 
 
+class Nodes:
+    """A Consul that has the key of the hosts, and takes what is written if nobody was quicker."""
+
+    def __init__(self, entry: dict[str, Any] | None) -> None:
+        self.entry = entry
+        self.written: list[tuple[str, bytes]] = []
+
+    def open(self, request: Any, timeout: float) -> Any:
+        if request.get_method() == "PUT":
+            self.written.append((request.full_url, request.data))
+        elif self.entry is None:
+            raise urllib.error.HTTPError(request.full_url, 404, "", Message(), io.BytesIO())
+        return Answer([self.entry], Message())
+
+
+def test_a_change_is_made_where_nothing_has_changed_for_a_while(keep: ModuleType) -> None:
+    nodes = Nodes({"ModifyIndex": 7, "Flags": 2**64 - 1, "Value": base64.b64encode(b"x").decode()})
+    store = store_of(keep, nodes)
+    for now in (100.0, 110.0, 119.0):
+        store.nudge(now)
+    assert nodes.written == []
+    store.nudge(120.0)
+    assert nodes.written == [("http://127.0.0.1:8500/v1/kv/docker/nodes?cas=7&flags=0", b"x")]
+
+
+def test_who_sees_that_another_was_quicker_waits_again(keep: ModuleType) -> None:
+    nodes = Nodes({"ModifyIndex": 7, "Flags": 0, "Value": None})
+    store = store_of(keep, nodes)
+    store.nudge(100.0)
+    nodes.entry = {"ModifyIndex": 8, "Flags": 1, "Value": None}
+    store.nudge(120.0)
+    store.nudge(139.0)
+    assert nodes.written == []
+
+
+def test_a_key_that_is_not_there_is_made(keep: ModuleType) -> None:
+    nodes = Nodes(None)
+    store = store_of(keep, nodes)
+    store.nudge(100.0)
+    store.nudge(120.0)
+    assert nodes.written == [("http://127.0.0.1:8500/v1/kv/docker/nodes?cas=0&flags=1", b"")]
+
+
 # -- rounds
 
 
