@@ -19,7 +19,7 @@ READ = "__overlay_preflight_result"
 def known(task_vars: dict[str, Any]) -> dict[str, Any]:
     """What preflight has read of the host's files in this run."""
     fresh = "findings" in task_vars.get(READ, {})
-    owned: dict[str, Any] = plain(task_vars["overlay_host_facts"]["owned"]) if fresh else NONE
+    owned: dict[str, Any] = plain(task_vars["ansible_facts"]["overlay_host_facts"]["owned"]) if fresh else NONE
     return owned
 
 

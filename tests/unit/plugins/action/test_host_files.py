@@ -19,7 +19,7 @@ ARGS: dict[str, Any] = {"role": "r", "packages": [], "units": ["u"], "directorie
 def facts(content: str) -> dict[str, Any]:
     found = {"mode": "0644", "owner": "root", "group": "root", "digest": digest(content.encode())}
     owned = {"files": {"/etc/a": found}, "directories": {}, "units": {"u": {"active": "active"}, "v": {}}}
-    return {"overlay_host_facts": {"owned": owned}}
+    return {"ansible_facts": {"overlay_host_facts": {"owned": owned}}}
 
 
 def run(monkeypatch: pytest.MonkeyPatch, variables: dict[str, Any]) -> Any:
