@@ -44,17 +44,15 @@ def read_path(path: str) -> dict[str, Any] | None:
     }
 
 
-def digest(content: bytes) -> str:
-    return hashlib.sha256(content).hexdigest()
+def described(mode: int, owner: str, group: str, content: bytes | None) -> str:
+    """The same in one line, for a fact, which Ansible copies for each task: of secrets too nothing else is told."""
+    digest = "-" if content is None else hashlib.sha256(content).hexdigest()
+    return f"{mode:04o} {owner} {group} {digest}"
 
 
-def _described(path: str) -> dict[str, Any] | None:
-    """The same in few words, for a fact: of secrets too nothing else is told."""
+def _seen(path: str) -> str | None:
     found = read_path(path)
-    if found is None:
-        return None
-    content = found.pop("content")
-    return {**found, "mode": f"{found['mode']:04o}", "digest": None if content is None else digest(content)}
+    return None if found is None else described(**found)
 
 
 def read_owned() -> dict[str, dict[str, Any]]:
@@ -65,25 +63,22 @@ def read_owned() -> dict[str, dict[str, Any]]:
         return NONE
     asked = [name for path, name in UNIT_FILES.items() if path in paths]
     return {
-        "files": {path: _described(path) for path in paths},
-        "directories": {path: _described(path) for path in sorted({os.path.dirname(path) for path in paths})},
+        "files": {path: _seen(path) for path in paths},
+        "directories": {path: _seen(path) for path in sorted({os.path.dirname(path) for path in paths})},
         "units": {name: summary(state) for name, state in units(asked).items()} if asked else {},
     }
 
 
-def _in_place(wanted: Mapping[str, Any], found: Mapping[str, Any] | None) -> bool:
-    """Whether there is something with these attributes."""
-    return found is not None and all(found[name] == wanted[name] for name in ("mode", "owner", "group"))
+def _wanted(entry: Mapping[str, Any], content: str | None) -> str:
+    mode, owner, group = int(entry["mode"], 8), entry["owner"], entry["group"]
+    return described(mode, owner, group, None if content is None else content.encode())
 
 
 def _file_in_order(wanted: Mapping[str, Any], secrets: Mapping[str, str], known: Mapping[str, Any]) -> bool:
     path = wanted["path"]
     if wanted["state"] == "absent":
         return known.get(path) is None
-    content = secrets.get(path, wanted["content"])
-    return (
-        _in_place(wanted, known.get(path)) and content is not None and known[path]["digest"] == digest(content.encode())
-    )
+    return bool(known.get(path) == _wanted(wanted, secrets.get(path, wanted["content"])))
 
 
 def in_order(wanted: Mapping[str, Any], owned: Mapping[str, Any]) -> bool:
@@ -91,6 +86,6 @@ def in_order(wanted: Mapping[str, Any], owned: Mapping[str, Any]) -> bool:
     return (
         not wanted["packages"]
         and all(name in owned["units"] for name in wanted["units"])
-        and all(_in_place(entry, owned["directories"].get(entry["path"])) for entry in wanted["directories"])
+        and all(owned["directories"].get(entry["path"]) == _wanted(entry, None) for entry in wanted["directories"])
         and all(_file_in_order(entry, wanted["secrets"], owned["files"]) for entry in wanted["files"])
     )

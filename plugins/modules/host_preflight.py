@@ -182,8 +182,8 @@ ansible_facts:
         certificates:
           consul: {subject: node1, issuer: "multihost-overlay CA 5d3e91ab", not_after: 1800000000, names: [], key: true, digest: "..."}
         owned:
-          files: {/etc/multihost-overlay/dockerd.env: {mode: "0600", owner: root, group: root, digest: "..."}}
-          directories: {/etc/multihost-overlay: {mode: "0755", owner: root, group: root, digest: null}}
+          files: {/etc/multihost-overlay/dockerd.env: "0600 root root 3f5a..."}
+          directories: {/etc/multihost-overlay: "0755 root root -"}
           units: {multihost-overlay-consul.service: {active: active, enabled: enabled, needs_reload: false}}
         engine:
           installed: true

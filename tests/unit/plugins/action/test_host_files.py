@@ -10,14 +10,14 @@ import pytest
 from ansible.plugins.action import ActionBase
 
 from ansible_collections.multihost.overlay.plugins.action import host_files
-from ansible_collections.multihost.overlay.plugins.module_utils._owned_files import digest
+from ansible_collections.multihost.overlay.plugins.module_utils._owned_files import described
 
 FILE = {"path": "/etc/a", "content": "new\n", "state": "present", "mode": "0644", "owner": "root", "group": "root"}
 ARGS: dict[str, Any] = {"role": "r", "packages": [], "units": ["u"], "directories": [], "files": [FILE], "secrets": {}}
 
 
 def facts(content: str) -> dict[str, Any]:
-    found = {"mode": "0644", "owner": "root", "group": "root", "digest": digest(content.encode())}
+    found = described(0o644, "root", "root", content.encode())
     owned = {"files": {"/etc/a": found}, "directories": {}, "units": {"u": {"active": "active"}, "v": {}}}
     return {"ansible_facts": {"overlay_host_facts": {"owned": owned}}}
 

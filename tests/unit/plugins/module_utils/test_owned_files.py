@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 from pathlib import Path
@@ -36,14 +37,13 @@ WANTED: dict[str, Any] = {
 
 
 def known() -> dict[str, Any]:
-    attributes = {"owner": "root", "group": "root"}
     return {
         "files": {
-            "/etc/x/a.json": {**attributes, "mode": "0644", "digest": owned.digest(b"{}\n")},
-            "/etc/x/s.json": {**attributes, "mode": "0600", "digest": owned.digest(b"token\n")},
+            "/etc/x/a.json": owned.described(0o644, "root", "root", b"{}\n"),
+            "/etc/x/s.json": owned.described(0o600, "root", "root", b"token\n"),
             "/etc/x/gone": None,
         },
-        "directories": {"/etc/x": {**attributes, "mode": "0755", "digest": None}},
+        "directories": {"/etc/x": "0755 root root -"},
         "units": {UNIT: {"active": "active"}},
     }
 
@@ -90,11 +90,9 @@ def test_a_host_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
     found = owned.read_owned()
     me = owned.read_path(str(file))
     assert me is not None
-    whose = {"owner": me["owner"], "group": me["group"]}
-    assert found["files"] == {
-        str(file): {**whose, "mode": "0640", "digest": owned.digest(b"{}\n")},
-        str(tmp_path / "none"): None,
-    }
-    assert found["directories"][str(tmp_path)]["mode"] == f"{os.stat(tmp_path).st_mode & 0o7777:04o}"
+    whose = f"{me['owner']} {me['group']}"
+    content = hashlib.sha256(b"{}\n").hexdigest()
+    assert found["files"] == {str(file): f"0640 {whose} {content}", str(tmp_path / "none"): None}
+    assert found["directories"][str(tmp_path)] == f"{os.stat(tmp_path).st_mode & 0o7777:04o} {whose} -"
     state.write_text("{")
     assert owned.read_owned() == owned.NONE
