@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import json
 import re
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,6 +14,7 @@ import pytest
 
 from tests.cluster import Cluster
 from tests.e2e.shared import HOSTS, converge, variables, variation
+from tests.e2e.state import differences, state_of
 from tests.e2e.support import Run, run_playbook
 from tests.e2e.traffic import Traffic, traffic
 
@@ -113,6 +115,49 @@ def test_another_ca_follows_without_a_probe_lost(
     assert busy.failed() == []
     assert "ca_old_certificate" not in secrets(cluster, "node1")["keys"]
     assert converge(tmp_path, inventory=inventory).changed == {}
+
+
+def own_ca(folder: Path) -> dict[str, str]:
+    """A CA as a user has one, with the variables that hand it over."""
+    paths = {"key": folder / "own.key", "certificate": folder / "own.crt"}
+    argv = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "300"]
+    files = ["-keyout", str(paths["key"]), "-out", str(paths["certificate"]), "-subj", "/CN=Own CA of a user"]
+    subprocess.run([*argv, *files], capture_output=True, check=True)
+    return {f"overlay_tls_ca_{name}": path.read_text() for name, path in paths.items()}
+
+
+def test_a_ca_of_the_users_own_follows_without_a_probe_lost(
+    cluster: Cluster, inventory: Path, busy: Traffic, tmp_path: Path
+) -> None:
+    own = own_ca(tmp_path)
+    theirs = variation(tmp_path, variables(**own), base=inventory)
+    rotate("rotate_ca", theirs, tmp_path)
+    for host in HOSTS:
+        assert cluster.out(host, "cat", f"{TLS}/ca.crt") == own["overlay_tls_ca_certificate"].strip()
+        issuer = cluster.out(host, "openssl", "x509", "-noout", "-issuer", "-in", f"{TLS}/consul.crt")
+        assert "Own CA of a user" in issuer
+    assert busy.failed() == []
+    assert converge(tmp_path, inventory=theirs).changed == {}
+
+
+@pytest.mark.parametrize(
+    "playbook", ["rotate_keys", "rotate_certificates", "rotate_ca", "revoke_clients", "client_bundle"]
+)
+def test_a_dry_run_changes_nothing(
+    cluster: Cluster, inventory: Path, busy: Traffic, tmp_path: Path, playbook: str
+) -> None:
+    before = state_of(cluster)
+    extra = {"overlay_report_dir": str(tmp_path), "overlay_tls_client_dir": str(tmp_path / "bundle")}
+    run_playbook(
+        f"playbooks/{playbook}.yml",
+        inventory=inventory,
+        extra_vars=extra,
+        warnings=PENDING,
+        arguments=("--check", "--diff"),
+    )
+    assert differences(before, state_of(cluster)) == []
+    assert not (tmp_path / "bundle").exists()
+    assert busy.failed() == []
 
 
 def test_without_live_restore_nothing_dies_unasked(
