@@ -9,18 +9,18 @@ from typing import Any
 from ansible.plugins.action import ActionBase
 
 from ansible_collections.multihost.overlay.plugins.action.verify_report import plain
-from ansible_collections.multihost.overlay.plugins.module_utils._owned_files import NONE, in_order
+from ansible_collections.multihost.overlay.plugins.module_utils._owned_files import in_order
 from ansible_collections.multihost.overlay.plugins.modules.host_files import ARGUMENTS
 
 # What preflight registers in this run; its fact may come from a cache, of an earlier one.
 READ = "__overlay_preflight_result"
+FACT = "overlay_host_facts"
 
 
-def known(task_vars: dict[str, Any]) -> dict[str, Any]:
-    """What preflight has read of the host's files in this run."""
+def known(task_vars: dict[str, Any]) -> Any:
+    """What preflight has read of the host's files in this run; None if it has not, or if they were changed since."""
     fresh = "findings" in task_vars.get(READ, {})
-    owned: dict[str, Any] = plain(task_vars["ansible_facts"]["overlay_host_facts"]["owned"]) if fresh else NONE
-    return owned
+    return plain(task_vars["ansible_facts"].get(FACT, {}).get("owned")) if fresh else None
 
 
 class ActionModule(ActionBase):
@@ -32,8 +32,12 @@ class ActionModule(ActionBase):
     def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
         """Compare; run the module if there is something to do."""
         result: dict[str, Any] = super().run(tmp, task_vars)
+        variables = task_vars or {}
         _validation, args = self.validate_argument_spec(ARGUMENTS)
-        owned = known(task_vars or {})
-        if not in_order(plain(args), owned):
-            return dict(result, **self._execute_module(task_vars=task_vars))
-        return dict(result, changed=False, written=[], units={name: owned["units"][name] for name in args["units"]})
+        owned = known(variables)
+        if in_order(plain(args), owned):
+            return dict(result, changed=False, written=[], units={name: owned["units"][name] for name in args["units"]})
+        result.update(self._execute_module(task_vars=task_vars))
+        if owned is not None and result.get("changed") and not self._task.check_mode:
+            result["ansible_facts"] = {FACT: dict(variables["ansible_facts"][FACT], owned=None)}
+        return result

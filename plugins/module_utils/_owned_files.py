@@ -14,7 +14,6 @@ from typing import Any, Mapping
 from ansible_collections.multihost.overlay.plugins.module_utils._manifest import Manifest, ManifestError
 from ansible_collections.multihost.overlay.plugins.module_utils._systemd import summary, units
 
-NONE: dict[str, dict[str, Any]] = {"files": {}, "directories": {}, "units": {}}
 # Those of which M(multihost.overlay.host_files) is asked to tell.
 UNIT_FILES = {"/etc/systemd/system/multihost-overlay-consul.service": "multihost-overlay-consul.service"}
 
@@ -45,7 +44,10 @@ def read_path(path: str) -> dict[str, Any] | None:
 
 
 def described(mode: int, owner: str, group: str, content: bytes | None) -> str:
-    """The same in one line, for a fact, which Ansible copies for each task: of secrets too nothing else is told."""
+    """The same in one line, for a fact, which Ansible copies for each task.
+
+    Of secrets too nothing else is told: keys, and tokens that are UUIDs, are too long to be guessed from it.
+    """
     digest = "-" if content is None else hashlib.sha256(content).hexdigest()
     return f"{mode:04o} {owner} {group} {digest}"
 
@@ -55,12 +57,12 @@ def _seen(path: str) -> str | None:
     return None if found is None else described(**found)
 
 
-def read_owned() -> dict[str, dict[str, Any]]:
-    """The manifest's files, their directories, and units of ours. Without a manifest that can be read nothing is known."""
+def read_owned() -> dict[str, dict[str, Any]] | None:
+    """The manifest's files, their directories, and units of ours; None without a manifest that can be read."""
     try:
         paths = sorted(Manifest.load().data["files"])
     except ManifestError:
-        return NONE
+        return None
     asked = [name for path, name in UNIT_FILES.items() if path in paths]
     return {
         "files": {path: _seen(path) for path in paths},
@@ -81,10 +83,11 @@ def _file_in_order(wanted: Mapping[str, Any], secrets: Mapping[str, str], known:
     return bool(known.get(path) == _wanted(wanted, secrets.get(path, wanted["content"])))
 
 
-def in_order(wanted: Mapping[str, Any], owned: Mapping[str, Any]) -> bool:
+def in_order(wanted: Mapping[str, Any], owned: Mapping[str, Any] | None) -> bool:
     """Whether all that M(multihost.overlay.host_files) is given is there, and all that it is asked is known."""
     return (
-        not wanted["packages"]
+        owned is not None
+        and not wanted["packages"]
         and all(name in owned["units"] for name in wanted["units"])
         and all(owned["directories"].get(entry["path"]) == _wanted(entry, None) for entry in wanted["directories"])
         and all(_file_in_order(entry, wanted["secrets"], owned["files"]) for entry in wanted["files"])

@@ -10,7 +10,7 @@ from typing import Any, Callable, Mapping
 
 from ansible_collections.multihost.overlay.plugins.module_utils._certificates import read_all
 from ansible_collections.multihost.overlay.plugins.module_utils._consul_host import read_consul
-from ansible_collections.multihost.overlay.plugins.module_utils._owned_files import NONE, read_owned
+from ansible_collections.multihost.overlay.plugins.module_utils._owned_files import read_owned
 from ansible_collections.multihost.overlay.plugins.module_utils._preflight_classic import docker_bridges, read_classic
 from ansible_collections.multihost.overlay.plugins.module_utils._preflight_engine import (
     ClientFactory,
@@ -96,7 +96,7 @@ def read_host(
         ("manifest", lambda: read_manifest(reader), {"roles": []}),
         ("certificates", read_all, {}),
         ("consul", read_consul, {"configured": True, "certified": True}),
-        ("owned", read_owned, NONE),
+        ("owned", read_owned, None),
         ("engine", lambda: read_engine(reader, make_client, networks), NO_ENGINE),
     ]
     for name, read, default in sections:

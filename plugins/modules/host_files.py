@@ -16,7 +16,8 @@ description:
   - Before the first change, each file (with a copy of what stood there) and each package that is not installed yet is recorded in
     the host's manifest C(/var/lib/multihost-overlay/manifest.json), so that it is known later what was the user's.
   - Files are replaced as a whole, never in part, also in a power cut.
-  - Nothing is run on a host whose C(overlay_host_facts) of this run say that all is as it should be.
+  - Nothing is run on a host where M(multihost.overlay.host_preflight) has found all of it as it should be in this run; RV(units) is
+    then what it found too.
 extends_documentation_fragment:
   - multihost.overlay.attributes
 attributes:

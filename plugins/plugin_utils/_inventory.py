@@ -111,13 +111,18 @@ def check_external_store(cluster: Mapping[str, Any]) -> list[str]:
     ]
 
 
-def check_store_secrets(members: Iterable[str], hostvars: Mapping[str, Mapping[str, Any]], managed: bool) -> list[str]:
-    """What TLS and ACL of a store of somebody else need is there as a whole, and not there for our own."""
+def check_store_secrets(
+    members: Iterable[str], hostvars: Mapping[str, Mapping[str, Any]], elsewhere: Mapping[str, bool], managed: bool
+) -> list[str]:
+    """What TLS and ACL of a store of somebody else need is there as a whole, and not there for our own.
+
+    ``elsewhere`` is what is given outside of the inventory, by a play or its files of variables.
+    """
     errors = []
     for host in members:
         given = {
-            name: str(hostvars[host].get(f"overlay_store_{name}") or "") != ""
-            for name in ("ca", "certificate", "key", "token")
+            name: str(hostvars[host].get(f"overlay_store_{name}") or "") != "" or there
+            for name, there in elsewhere.items()
         }
         if given["certificate"] != given["key"] or (given["certificate"] and not given["ca"]):
             errors.append(
@@ -353,6 +358,8 @@ def validate(
     cluster["managed"] = cluster["overlay_consul_manage"]
     addresses, address_errors = addresses_of(members, hostvars, resolver)
     errors += check_choices(cluster) + check_groups(groups, cluster) + check_external_store(cluster) + address_errors
-    errors += check_store_secrets(members, hostvars, cluster["managed"]) + check_docker_api(cluster)
+    errors += check_store_secrets(
+        members, hostvars, cluster["overlay_store_given"], cluster["managed"]
+    ) + check_docker_api(cluster)
     errors += check_firewall(members, hostvars)
     return addresses, errors + check_networks(cluster["overlay_networks"], addresses)

@@ -338,9 +338,17 @@ def act(settle: float) -> int:
     if not repair(300):
         log("dockerd did not come back: see journalctl -u docker.service")
         return 1
+    return outcome(settle)
+
+
+def outcome(settle: float) -> int:
+    """What the repair has brought about."""
     left, _victims = settled(settle)
+    broken = [line for line in complaints() if BROKEN in line]
+    for line in broken[:1]:
+        log(f"an overlay is still broken; dockerd said: {line}")
     log("all overlay containers are up" if not left else f"still not up: {', '.join(sorted(left))}")
-    return 1 if left else 0
+    return 1 if left or broken else 0
 
 
 if __name__ == "__main__":

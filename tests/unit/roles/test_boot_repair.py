@@ -153,7 +153,7 @@ def test_an_overlay_that_dockerd_left_broken_is_mended_though_nobody_is_down(
 ) -> None:
     done: list[float] = []
     monkeypatch.setattr(repair, "settled", lambda _settle: ({}, []))
-    monkeypatch.setattr(repair, "complaints", lambda: [said])
+    monkeypatch.setattr(repair, "complaints", lambda: [] if done else [said])
 
     def restart(timeout: float) -> bool:
         done.append(timeout)
@@ -162,3 +162,24 @@ def test_an_overlay_that_dockerd_left_broken_is_mended_though_nobody_is_down(
     monkeypatch.setattr(repair, "repair", restart)
     assert repair.act(0) == 0
     assert len(done) == restarts
+
+
+def test_a_repair_that_did_not_take_is_a_failure(repair: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(repair, "settled", lambda _settle: ({}, []))
+    monkeypatch.setattr(repair, "complaints", lambda: [repair.BROKEN])
+    monkeypatch.setattr(repair, "repair", lambda _timeout: True)
+    assert repair.act(0) == 1
+
+
+def test_only_what_the_dockerd_of_now_said_counts(repair: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[tuple[str, ...]] = []
+
+    def output(*argv: str) -> str:
+        asked.append(argv)
+        return (
+            "abc\n" if argv[0] == "systemctl" else f"level=warning {repair.BROKEN}\nlevel=info {repair.BROKEN}\nelse\n"
+        )
+
+    monkeypatch.setattr(repair, "output", output)
+    assert repair.complaints() == [f"level=warning {repair.BROKEN}"]
+    assert "_SYSTEMD_INVOCATION_ID=abc" in asked[1]

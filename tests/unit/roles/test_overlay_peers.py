@@ -363,6 +363,20 @@ def test_what_leads_elsewhere_is_looked_at_twice(
     ]
 
 
+def test_without_an_overlay_nobody_makes_a_change(
+    keep: ModuleType, kernel: Kernel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    nodes = Nodes({"ModifyIndex": 7, "Flags": 0, "Value": None})
+    keeper = keep.Keeper(store_of(keep, nodes), OWN)
+    times = iter((0.0, 100.0, 200.0, 300.0))
+    monkeypatch.setattr(keep.time, "monotonic", lambda: next(times))
+    monkeypatch.setattr(keep, "namespaces", dict)
+    assert [keeper.round(), keeper.round()] == [set(), set()]
+    assert nodes.written == []
+    assert [keeper.keep_names(True), keeper.keep_names(True)] == [set(), set()]
+    assert len(nodes.written) == 1
+
+
 def test_a_store_that_does_not_answer_changes_nothing(keep: ModuleType, kernel: Kernel) -> None:
     class Silent:
         def open(self, request: Any, timeout: float) -> Any:

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -19,18 +20,22 @@ ARGS: dict[str, Any] = {"role": "r", "packages": [], "units": ["u"], "directorie
 def facts(content: str) -> dict[str, Any]:
     found = described(0o644, "root", "root", content.encode())
     owned = {"files": {"/etc/a": found}, "directories": {}, "units": {"u": {"active": "active"}, "v": {}}}
-    return {"ansible_facts": {"overlay_host_facts": {"owned": owned}}}
+    return {"ansible_facts": {"overlay_host_facts": {"kernel": "5", "owned": owned}}}
 
 
-def run(monkeypatch: pytest.MonkeyPatch, variables: dict[str, Any]) -> Any:
+def run(
+    monkeypatch: pytest.MonkeyPatch, variables: dict[str, Any], args: dict[str, Any] = ARGS, check: bool = False
+) -> Any:
     action = object.__new__(host_files.ActionModule)
+    action._task = SimpleNamespace(check_mode=check)
     monkeypatch.setattr(ActionBase, "run", lambda *_unused: {})
-    monkeypatch.setattr(action, "validate_argument_spec", lambda *_unused: (None, ARGS))
+    monkeypatch.setattr(action, "validate_argument_spec", lambda *_unused: (None, args))
     monkeypatch.setattr(action, "_execute_module", lambda **_unused: {"changed": True})
     return action.run(None, variables)
 
 
 READ: dict[str, Any] = {host_files.READ: {"findings": []}}
+EMPTY: dict[str, Any] = {"ansible_facts": {}}
 
 
 def test_a_host_in_order_is_not_asked(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -41,11 +46,21 @@ def test_a_host_in_order_is_not_asked(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(
     "variables",
     [
-        pytest.param({**facts("old\n"), **READ}, id="another content"),
-        pytest.param({}, id="nothing known"),
+        pytest.param(EMPTY, id="nothing known"),
+        pytest.param({**EMPTY, **READ}, id="facts were cleared"),
         pytest.param(facts("new\n"), id="known from a cache"),
         pytest.param({**facts("new\n"), host_files.READ: {"failed": True}}, id="could not be read in this run"),
     ],
 )
 def test_every_other_is(monkeypatch: pytest.MonkeyPatch, variables: dict[str, Any]) -> None:
     assert run(monkeypatch, variables) == {"changed": True}
+    gone = {**ARGS, "units": [], "files": [{**FILE, "state": "absent"}]}
+    assert run(monkeypatch, variables, gone) == {"changed": True}
+
+
+def test_what_was_changed_is_not_known_any_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = {**facts("old\n"), **READ}
+    after = run(monkeypatch, before)
+    assert after == {"changed": True, "ansible_facts": {"overlay_host_facts": {"kernel": "5", "owned": None}}}
+    assert run(monkeypatch, {**after, **READ})["changed"]
+    assert run(monkeypatch, before, check=True) == {"changed": True}

@@ -50,7 +50,8 @@ def known() -> dict[str, Any]:
 
 def test_a_host_in_order_is() -> None:
     assert owned.in_order(WANTED, known())
-    assert not owned.in_order(WANTED, owned.NONE)
+    assert not owned.in_order(WANTED, None)
+    assert not owned.in_order({**WANTED, "units": [], "directories": [], "files": [GONE]}, None)
 
 
 @pytest.mark.parametrize(
@@ -88,6 +89,7 @@ def test_a_host_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
     original = Manifest.load
     monkeypatch.setattr(owned.Manifest, "load", lambda: original(str(state)))
     found = owned.read_owned()
+    assert found is not None
     me = owned.read_path(str(file))
     assert me is not None
     whose = f"{me['owner']} {me['group']}"
@@ -95,4 +97,4 @@ def test_a_host_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
     assert found["files"] == {str(file): f"0640 {whose} {content}", str(tmp_path / "none"): None}
     assert found["directories"][str(tmp_path)] == f"{os.stat(tmp_path).st_mode & 0o7777:04o} {whose} -"
     state.write_text("{")
-    assert owned.read_owned() == owned.NONE
+    assert owned.read_owned() is None

@@ -29,6 +29,7 @@ DEFAULTS: dict[str, Any] = {
     "overlay_store_allow_any_count": False,
     "overlay_consul_manage": True,
     "overlay_store_url": "",
+    "overlay_store_given": dict.fromkeys(("ca", "certificate", "key", "token"), False),
     "overlay_networks": [],
 }
 
@@ -97,6 +98,11 @@ def test_tls_to_an_external_store_is_whole(given: dict[str, str], words: str) ->
     assert errors == [] if not words else words in errors[0] and errors[0].startswith("a: ")
     refused = validate({"overlay_hosts": ["a"], "overlay_store": ["a"]}, hostvars, DEFAULTS, no_dns)[1]
     assert ("for a store of somebody else" in refused[-1]) is ("ca" in given)
+    by_a_play = {
+        **outside,
+        "overlay_store_given": {name: name in given for name in ("ca", "certificate", "key", "token")},
+    }
+    assert validate({"overlay_hosts": ["a"]}, {"a": {"ansible_host": "10.0.0.1"}}, by_a_play, no_dns)[1] == errors
 
 
 def test_an_api_with_certificates_needs_our_own_ca() -> None:
