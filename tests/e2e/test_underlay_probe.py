@@ -108,7 +108,9 @@ def test_bare_hosts_in_order(cluster: Cluster, tmp_path: Path) -> None:
 
 
 def test_a_dry_run_probes_too(cluster: Cluster, tmp_path: Path) -> None:
-    with rule(cluster, "node2", "-s", ADDRESSES["node3"], "-p", "tcp", "--dport", "8301", "-j", "REJECT"):
+    # A refusal by ICMP may be held back: a kernel sends a peer one such message a second, and this probe knocks at closed ports too.
+    refusal = ("-j", "REJECT", "--reject-with", "tcp-reset")
+    with rule(cluster, "node2", "-s", ADDRESSES["node3"], "-p", "tcp", "--dport", "8301", *refusal):
         run = preflight(tmp_path, arguments=["--check"])
     assert bad(tmp_path) == [("path_tcp_refused", "node3", "node2")]
     assert run.returncode != 0

@@ -24,12 +24,12 @@ def facts(content: str) -> dict[str, Any]:
 
 
 def run(
-    monkeypatch: pytest.MonkeyPatch, variables: dict[str, Any], args: dict[str, Any] = ARGS, check: bool = False
+    monkeypatch: pytest.MonkeyPatch, variables: dict[str, Any], args: dict[str, Any] | None = None, check: bool = False
 ) -> Any:
     action = object.__new__(host_files.ActionModule)
     action._task = SimpleNamespace(check_mode=check)
     monkeypatch.setattr(ActionBase, "run", lambda *_unused: {})
-    monkeypatch.setattr(action, "validate_argument_spec", lambda *_unused: (None, args))
+    monkeypatch.setattr(action, "validate_argument_spec", lambda *_unused: (None, args or ARGS))
     monkeypatch.setattr(action, "_execute_module", lambda **_unused: {"changed": True})
     return action.run(None, variables)
 
