@@ -45,8 +45,9 @@ def test_hardened_engines_carry_an_overlay(cluster: Cluster, tmp_path: Path) -> 
         for name, host in services.items():
             assert configuration(cluster, host) == {**before[host], **HARDENED}
             assert cluster.out(host, "stat", "-c", "%a %U:%G", "/etc/docker/daemon.json") == "644 root:root"
-            assert "no-new-privileges" in cluster.out(host, "docker", "info", "--format", "{{.SecurityOptions}}")
             cluster.start_service(host, name, "frontend")
+            privileges = cluster.out(host, "docker", "exec", name, "/bin/grep", "NoNewPrivs", "/proc/1/status")
+            assert privileges.split() == ["NoNewPrivs:", "1"]
         assert cluster.unreached(services) == []
         assert converge(tmp_path, inventory=inventory).changed == {}
     finally:
