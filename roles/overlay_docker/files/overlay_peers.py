@@ -257,9 +257,10 @@ def contradicted(space: Space, peers: List[Peer]) -> Set[Entry]:
 def plan(
     space: Space, want: Set[Entry], made: Set[Entry], doubtful: Set[str], wrong: Set[Entry]
 ) -> Tuple[Set[Entry], Set[Entry], Set[Entry]]:
-    """(entries to take away, entries to add, those that are ours afterwards). What dockerd changed is dockerd's.
+    """(entries to take away, entries to add, those that are ours afterwards).
 
-    What is doubtful stays as it is: one of the two that claim it may well be reached by it.
+    What dockerd changed is dockerd's, and is taken away only where it is known to be ``wrong``. What is doubtful stays as it is: one
+    of the two that claim it may well be reached by it.
     """
     ours = made & space.fixed
     away = {entry for entry in ours - want if not doubtful.intersection((entry.key, entry.value))} | wrong
