@@ -185,7 +185,7 @@ class Engine:
     def order(self, verb: str) -> tuple[int, str]:
         """Start, restart or reload the unit, without waiting: a dockerd whose store drops packets takes minutes."""
         if verb != "reload":
-            # Also after files changed that systemd was not asked about since.
+            # Also after files changed that systemd was not asked about since; of one that goes before another it says nothing.
             run_program(["systemctl", "daemon-reload"])
             run_program(["systemctl", "reset-failed", UNIT])
         status, out, complaints = run_program(["systemctl", "--no-block", verb, UNIT])

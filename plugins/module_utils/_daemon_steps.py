@@ -341,7 +341,7 @@ def wait_ready(engine: host.Engine, view: View, seconds: float, moved: bool) -> 
             if not problem:
                 view.running, view.joined = running, True
                 return ""
-        time.sleep(0.3)
+        time.sleep(0.1)  # engines start in turn
     return problem
 
 

@@ -157,7 +157,7 @@ def run_loop(networks: List[Network], finish: float, told: Callable[[], bool]) -
     for descriptor in by_descriptor:
         poll.register(descriptor, select.POLLIN)
     waiting = True
-    while not all(network.finished() for network in networks):
+    while True:
         now = time.monotonic()
         if now >= finish:
             return
@@ -165,5 +165,8 @@ def run_loop(networks: List[Network], finish: float, told: Callable[[], bool]) -
             waiting = False
             finish = min([finish, *(network.hurry(now) for network in networks)])
         wake = min([finish, *(network.act(now) for network in networks)])
+        # After acting, which may have been the last thing to do: nobody would wake us.
+        if all(network.finished() for network in networks):
+            return
         for descriptor, _event in poll.poll(max(0.0, wake - time.monotonic()) * 1000):
             by_descriptor[descriptor]()

@@ -15,6 +15,7 @@ description:
     cost two to three.
   - Before the first change, each file (with a copy of what stood there) and each package that is not installed yet is recorded in
     the host's manifest C(/var/lib/multihost-overlay/manifest.json), so that it is known later what was the user's.
+  - Users and groups that a file below C(/etc/sysusers.d) names are made at once, by C(systemd-sysusers).
   - Files are replaced as a whole, never in part, also in a power cut.
   - Nothing is run on a host where M(multihost.overlay.host_preflight) has found all of it as it should be in this run; RV(units) is
     then what it found too.
@@ -78,7 +79,10 @@ options:
         type: path
         required: true
       content:
-        description: The whole content; required when O(files[].state=present) and it is not among O(secrets).
+        description: The whole content; required when O(files[].state=present), without O(files[].template), and not among O(secrets).
+        type: str
+      template:
+        description: A template on the controller, in the role's folder C(templates), to make the content of.
         type: str
       state:
         description:
@@ -150,9 +154,11 @@ from ansible_collections.multihost.overlay.plugins.module_utils._owned_files imp
 from ansible_collections.multihost.overlay.plugins.module_utils._programs import run_program
 from ansible_collections.multihost.overlay.plugins.module_utils._systemd import summary, units
 
+SYSUSERS = "/etc/sysusers.d"
 FILE_SPEC = {
     "path": {"type": "path", "required": True},
     "content": {"type": "str"},
+    "template": {"type": "str"},
     "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
     "mode": {"type": "str", "default": "0644"},
     "owner": {"type": "str", "default": "root"},
@@ -271,6 +277,35 @@ def file_diff(entry: dict[str, Any], found: dict[str, Any] | None, action: str) 
     return {**header, "before": before, "after": "" if action == "remove" else entry["content"]}
 
 
+def names_users(entry: dict[str, Any]) -> bool:
+    """Whether systemd is to make users of it, which it does by itself at boots only."""
+    return os.path.dirname(entry["path"]) == SYSUSERS and entry["state"] == "present"
+
+
+def make_users(files: list[dict[str, Any]]) -> None:
+    """Make the users of all files that name some. Those who have them lose nothing."""
+    for entry in filter(names_users, files):
+        status, _output, complaints = run_program(["systemd-sysusers", entry["path"]])
+        if status != 0:
+            raise OSError(f"systemd-sysusers {entry['path']}: {complaints.strip()}")
+
+
+def apply_all(
+    module: AnsibleModule, directories: list[tuple[dict[str, Any], str]], files: list[tuple[dict[str, Any], Any, str]]
+) -> None:
+    """Users before what may be theirs: a run that is killed in between finds other files still to be written, and makes them then."""
+    for entry, _found, action in files:
+        if names_users(entry):
+            apply_file(module, entry, action)
+    if files:
+        make_users(module.params["files"])
+    for entry, action in directories:
+        apply_directory(module, entry, action)
+    for entry, _found, action in files:
+        if not names_users(entry):
+            apply_file(module, entry, action)
+
+
 def record(manifest: Manifest, params: dict[str, Any], changes: list[tuple[dict[str, Any], Any, str]]) -> None:
     """Write into the manifest what is about to become ours, before it does."""
     manifest.record_packages(missing_packages(params["packages"]), params["role"])
@@ -284,7 +319,8 @@ def run(module: AnsibleModule) -> dict[str, Any]:
     """Plan, record, apply."""
     params = module.params
     manifest = Manifest.load()
-    directories = [(entry, plan_directory(entry, read_path(entry["path"]))) for entry in params["directories"]]
+    planned = [(entry, plan_directory(entry, read_path(entry["path"]))) for entry in params["directories"]]
+    directories = [(entry, action) for entry, action in planned if action]
     files = []
     for entry in with_secrets(params["files"], params["secrets"]):
         found = read_path(entry["path"])
@@ -293,12 +329,8 @@ def run(module: AnsibleModule) -> dict[str, Any]:
             files.append((entry, found, action))
     if not module.check_mode:
         record(manifest, params, files)
-        for entry, action in directories:
-            if action:
-                apply_directory(module, entry, action)
-        for entry, _found, action in files:
-            apply_file(module, entry, action)
-    changed = [entry["path"] for entry, action in directories if action] + [entry["path"] for entry, _f, _a in files]
+        apply_all(module, directories, files)
+    changed = [entry["path"] for entry, _action in directories] + [entry["path"] for entry, _f, _a in files]
     states = {name: summary(state) for name, state in units(params["units"]).items()} if params["units"] else {}
     diff = [file_diff(*change) for change in files]
     return {"changed": bool(changed), "written": changed, "units": states, "diff": diff}

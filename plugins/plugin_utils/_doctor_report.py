@@ -128,15 +128,18 @@ def store_rows(results: Results, facts: Facts) -> Rows:
 
 def explained(row: Mapping[str, str], facts: Facts, rows: Sequence[Mapping[str, str]]) -> bool:
     """Whether another finding names the cause of this one: an engine that is down or elsewhere, or two hosts of one name."""
+    twice = {other["host"] for other in rows if other["id"] == "hostname_duplicate"}
     if row["id"] == "journal_name_taken":
-        return any(other["id"] == "hostname_duplicate" for other in rows)
+        return bool(twice)
+    # All members vote on a name that is there twice, and who loses leaves the gossip (serf's resolution of conflicts; seen).
+    if row["id"] == "gossip_silent":
+        return row["host"] in twice
     if row["id"] != "journal_peer_suspect":
         return False
-    duplicate = any(other["id"] == "hostname_duplicate" for other in rows)
     engines = {fact["hostname"]: fact["engine"] for fact in facts.values() if fact["engine"]["answers"]}
     usual = usual_store(facts)
     well = {name for name, engine in engines.items() if engine["advertise"] and engine["store"] == usual}
-    return duplicate or row.get("peer") not in well
+    return bool(twice) or row.get("peer") not in well
 
 
 def all_findings(results: Results, addresses: Mapping[str, str], skip_unreachable: bool) -> list[dict[str, str]]:

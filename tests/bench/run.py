@@ -20,7 +20,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from tests.bench.by_hand import PACKAGES, ByHand
+from tests.bench.by_hand import PACKAGES, ByHand, LockedByHand
 from tests.bench.lab import BUILD, BenchLab, Connections
 from tests.bench.table import Row, table
 from tests.e2e.support import Run
@@ -69,8 +69,9 @@ class Bench:
 
     # What is measured
 
-    def by_hand(self, connections: Connections, number: int) -> float:
+    def by_hand(self, connections: Connections, number: int, key: str = "by hand") -> float:
         """Bare hosts to containers that reach one another, by parallel ssh."""
+        way = {"by hand": LockedByHand, "by hand, open": ByHand}[key]
         lab = BenchLab("benchhand", "10.88.41", number, connections)
         try:
             lab.up()
@@ -79,10 +80,10 @@ class Bench:
             self.quiet()
             if "by hand" not in self.raw:
                 self.preflight(lab, ", bare hosts")
-            hand, used = ByHand(lab), lab.processor_seconds()
-            seconds = self.note("by hand", hand.build())
-            self.note("by hand, processor", lab.processor_seconds() - used)
-            self.note("by hand, steps", hand.seconds)
+            hand, used = way(lab), lab.processor_seconds()
+            seconds = self.note(key, hand.build())
+            self.note(f"{key}, processor", lab.processor_seconds() - used)
+            self.note(f"{key}, steps", hand.seconds)
             return seconds
         finally:
             lab.down()
@@ -179,17 +180,21 @@ class Bench:
 
     def small(self, connections: Connections, rounds: int, number: int = BASE) -> None:
         """The whole budget on three hosts."""
-        hands, sites = [], []
+        hands, opens, sites = [], [], []
         lab = BenchLab("bench", "10.88.40", number, connections)
         try:
             for _round in range(rounds):
                 # One after the other, and with only its own hosts up.
                 lab.down()
                 hands.append(self.by_hand(connections, number))
+                opens.append(self.by_hand(connections, number, "by hand, open"))
                 sites.append(self.converge(lab, "site"))
-            hand, site = statistics.median(hands), statistics.median(sites)
+            hand, opened, site = (statistics.median(seconds) for seconds in (hands, opens, sites))
             used = [statistics.median(self.raw[f"{key}, processor"]) for key in ("site", "by hand")]
-            basis = f"{site:.1f} s / {hand:.1f} s (processor: {used[0]:.0f} s / {used[1]:.0f} s)"
+            basis = (
+                f"{site:.1f} s / {hand:.1f} s (processor: {used[0]:.0f} s / {used[1]:.0f} s);"
+                f" over an open cluster {site / opened:.2f} x ({opened:.1f} s)"
+            )
             self.no_change(lab, "")
             self.preflight(lab, ", joined hosts")
             self.rows.append(

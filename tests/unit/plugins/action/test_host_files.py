@@ -4,16 +4,27 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from ansible.parsing.dataloader import DataLoader
 from ansible.plugins.action import ActionBase
+from ansible.template import Templar
 
 from ansible_collections.multihost.overlay.plugins.action import host_files
 from ansible_collections.multihost.overlay.plugins.module_utils._owned_files import described
 
-FILE = {"path": "/etc/a", "content": "new\n", "state": "present", "mode": "0644", "owner": "root", "group": "root"}
+FILE = {
+    "path": "/etc/a",
+    "content": "new\n",
+    "template": None,
+    "state": "present",
+    "mode": "0644",
+    "owner": "root",
+    "group": "root",
+}
 ARGS: dict[str, Any] = {"role": "r", "packages": [], "units": ["u"], "directories": [], "files": [FILE], "secrets": {}}
 
 
@@ -64,3 +75,14 @@ def test_what_was_changed_is_not_known_any_more(monkeypatch: pytest.MonkeyPatch)
     assert after == {"changed": True, "ansible_facts": {"overlay_host_facts": {"kernel": "5", "owned": None}}}
     assert run(monkeypatch, {**after, **READ})["changed"]
     assert run(monkeypatch, before, check=True) == {"changed": True}
+
+
+def test_a_template_is_rendered_with_what_the_task_knows(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "a.j2").write_text("{% for key in keys %}\n{{ key }}\\n\n{% endfor %}\n")
+    action = object.__new__(host_files.ActionModule)
+    action._loader = DataLoader()
+    action._templar = Templar(loader=action._loader, variables={"keys": ["a", "b"]})
+    monkeypatch.setattr(action, "_find_needle", lambda folder, name: str(tmp_path / name))
+    entry = {**FILE, "content": None, "template": "a.j2"}
+    assert action._with_content(entry) == {**FILE, "content": "a\\n\nb\\n\n"}
+    assert action._with_content(FILE) is FILE

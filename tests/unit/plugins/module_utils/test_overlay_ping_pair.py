@@ -4,11 +4,16 @@
 
 from __future__ import annotations
 
+import socket
 import struct
+import time
+import types
+from typing import Any
 
 import pytest
 
 from ansible_collections.multihost.overlay.plugins.module_utils import _ping_codec as codec
+from ansible_collections.multihost.overlay.plugins.module_utils import _ping_loop
 from ansible_collections.multihost.overlay.plugins.module_utils._ping_pair import CLOSED, SETTLE, NameCheck, Pair
 
 RUN = bytes.fromhex("0123456789abcdef")
@@ -173,3 +178,33 @@ def test_wrong_name_may_still_become_right():
     assert check.result()["kind"] == "name_wrong"
     check.answer(["10.0.0.9", "10.0.0.2"], None)
     assert check.result()["ok"]
+
+
+class LastAct:
+    """A network whose last act is all that is left to do."""
+
+    def __init__(self, descriptors):
+        self.channel = types.SimpleNamespace(icmp=descriptors[0], dns=descriptors[1])
+        self.read_icmp = self.read_dns = lambda: None
+        self.acted = False
+
+    def act(self, now):
+        self.acted = True
+        return now + 60
+
+    def finished(self):
+        return self.acted
+
+
+def test_who_has_nothing_left_to_do_waits_for_nothing(monkeypatch):
+    class Poll:
+        def register(self, *_unused):
+            pass
+
+        def poll(self, _milliseconds):
+            pytest.fail("nobody would wake it")
+
+    monkeypatch.setattr(_ping_loop.select, "poll", Poll)
+    with socket.socket() as one, socket.socket() as other:
+        network: Any = LastAct((one, other))
+        _ping_loop.run_loop([network], time.monotonic() + 60, lambda: False)

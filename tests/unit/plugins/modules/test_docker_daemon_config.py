@@ -289,7 +289,6 @@ def test_systemd_is_told_without_waiting(monkeypatch: pytest.MonkeyPatch) -> Non
 
     monkeypatch.setattr(host, "run_program", run)
     engine = host.Engine("/nowhere")
-    engine.properties = {"NeedDaemonReload": "yes"}
     engine.order("restart")
     assert told == [
         ["systemctl", "daemon-reload"],

@@ -182,3 +182,37 @@ def test_units_are_told_of_in_the_same_call(manifest_path: Path, monkeypatch: py
     )
     told = host_files.run(FakeModule(units=["a.service"]))["units"]
     assert told == {"a.service": {"active": "active", "enabled": "enabled", "needs_reload": False}}
+
+
+@pytest.mark.parametrize(
+    "killed", [False, True], ids=["in one go", "after a run that was killed before the users were made"]
+)
+def test_users_are_made_before_the_files_that_may_be_theirs(
+    tmp_path: Path, manifest_path: Path, monkeypatch: pytest.MonkeyPatch, killed: bool
+) -> None:
+    monkeypatch.setattr(host_files, "SYSUSERS", str(tmp_path / "sysusers.d"))
+    theirs, users = tmp_path / "theirs", tmp_path / "sysusers.d" / "a.conf"
+    files = [entry(theirs), entry(users)]
+    if killed:
+        users.parent.mkdir()
+        users.write_text(files[1]["content"])
+    made: list[list[str]] = []
+
+    def program(argv: list[str]) -> tuple[int, str, str]:
+        made.append([*argv, str(theirs.exists())])
+        return 0, "", ""
+
+    monkeypatch.setattr(host_files, "run_program", program)
+    host_files.run(FakeModule(files=files))
+    host_files.run(FakeModule(files=files))
+    assert made == [["systemd-sysusers", str(users), "False"]]
+    assert theirs.exists()
+
+
+def test_users_that_cannot_be_made_are_an_error(
+    tmp_path: Path, manifest_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(host_files, "SYSUSERS", str(tmp_path))
+    monkeypatch.setattr(host_files, "run_program", lambda argv: (1, "", "no room\n"))
+    with pytest.raises(OSError, match=r"a\.conf: no room"):
+        host_files.run(FakeModule(files=[entry(tmp_path / "a.conf")]))

@@ -143,3 +143,8 @@ def test_what_has_a_cause_is_not_said_twice() -> None:
     assert pairs(named, result(2), result(3)) == [("a", "journal_name_taken")]
     rows = pairs(named, result(2, hostname="node3"), result(3))
     assert rows == [("b", "hostname_duplicate"), ("c", "hostname_duplicate")]
+    silent = {"id": "gossip_silent", "level": "error", "message": "m", "evidence": "e", "fix": "f"}
+    outvoted = dict(result(3), findings=[silent])
+    rows = pairs(result(1), result(2, hostname="node3"), outvoted)
+    assert rows == [("b", "hostname_duplicate"), ("c", "hostname_duplicate")]
+    assert ("c", "gossip_silent") in pairs(result(1), result(2, hostname="node1"), outvoted)
