@@ -14,18 +14,43 @@ from ansible.errors import AnsibleActionFail
 from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
 
+from ansible_collections.multihost.overlay.plugins.module_utils._ping_checks import make_checks, merge_checks
 from ansible_collections.multihost.overlay.plugins.module_utils._ping_plan import make_plan, stop
 from ansible_collections.multihost.overlay.plugins.module_utils._ping_report import (
     Books,
     failure_text,
     make_report,
     make_rows,
+    merge_rounds,
     render,
 )
 
 # What the hosts' tasks registered; role overlay_verify uses these names.
 STARTED, PROBED, COLLECTED = "__overlay_verify_started", "__overlay_verify_probed", "__overlay_verify_collected"
 Json = dict[str, Any]
+# How a run measures; the agents are told all of it.
+TIMING: dict[str, Json] = {
+    "count": {"type": "int", "default": 10},
+    "interval": {"type": "float", "default": 0.05},
+    "patience": {"type": "float", "default": 10.0},
+    "transport": {"type": "bool", "default": True},
+    "peers": {"type": "int", "default": 0},
+    "rounds": {"type": "int", "default": 1},
+    "streams": {"type": "int", "default": 0},
+}
+ARGUMENTS: dict[str, Json] = {
+    "state": {"type": "str", "choices": ["begun", "planned", "composed"], "required": True},
+    "hosts": {"type": "list", "elements": "str", "required": True},
+    "addresses": {"type": "dict"},
+    "networks": {"type": "list", "elements": "str", "default": []},
+    "run": {"type": "dict"},
+    "plan": {"type": "dict"},
+    **TIMING,
+    "max_loss": {"type": "float", "default": 0.0},
+    "report_dir": {"type": "str", "default": "./overlay-report"},
+}
+# What a host may write down in one run: hosts hand their books over in one piece.
+MOST_BOOKS = 20000
 
 
 def plain(value: Any) -> Any:
@@ -48,6 +73,22 @@ def registered(hostvars: Any, hosts: list[str], name: str, run: str) -> Json:
     return found
 
 
+def settings_problem(args: Json) -> str:
+    """What of the settings cannot be."""
+    least = {"count": 1, "interval": 0.01, "patience": 1, "peers": 0, "rounds": 1, "streams": 0}
+    low = [f"overlay_verify_{name} must be {bound} or more" for name, bound in least.items() if args[name] < bound]
+    if low:
+        return "; ".join(low)
+    peers = args["peers"] or len(args["hosts"]) - 1
+    books = args["rounds"] * peers * len(args["networks"])
+    if books > MOST_BOOKS:
+        return (
+            f"overlay_verify_rounds is {args['rounds']}, which makes {books} books on each host, and {MOST_BOOKS} are the most: "
+            "fewer rounds, or fewer overlay_verify_peers"
+        )
+    return ""
+
+
 def write_report(directory: str, report: Json) -> str:
     """Write verify.json, whole or not at all; return its path."""
     folder = os.path.abspath(os.path.expanduser(directory))
@@ -65,39 +106,13 @@ class ActionModule(ActionBase):
 
     _requires_connection = False
     _supports_check_mode = True
-    _VALID_ARGS = frozenset(
-        [
-            "state",
-            "hosts",
-            "addresses",
-            "networks",
-            "run",
-            "plan",
-            "count",
-            "interval",
-            "patience",
-            "max_loss",
-            "report_dir",
-        ]
-    )
+    _VALID_ARGS = frozenset(ARGUMENTS)
 
     def run(self, tmp: str | None = None, task_vars: Json | None = None) -> Json:
         """Dispatch on the state."""
         result: Json = super().run(tmp, task_vars)
         _validated, args = self.validate_argument_spec(
-            argument_spec={
-                "state": {"type": "str", "choices": ["begun", "planned", "composed"], "required": True},
-                "hosts": {"type": "list", "elements": "str", "required": True},
-                "addresses": {"type": "dict"},
-                "networks": {"type": "list", "elements": "str", "default": []},
-                "run": {"type": "dict"},
-                "plan": {"type": "dict"},
-                "count": {"type": "int", "default": 10},
-                "interval": {"type": "float", "default": 0.05},
-                "patience": {"type": "float", "default": 10.0},
-                "max_loss": {"type": "float", "default": 0.0},
-                "report_dir": {"type": "str", "default": "./overlay-report"},
-            },
+            argument_spec=ARGUMENTS,
             required_if=[("state", "planned", ("run", "addresses")), ("state", "composed", ("run", "plan"))],
         )
         steps: dict[str, Callable[[Json, Json], Json]] = {
@@ -117,16 +132,15 @@ class ActionModule(ActionBase):
                 "the containers there claim is then unknown, and a temporary endpoint could take an address of "
                 "theirs. Run it without --limit."
             )
-        if args["count"] < 1 or args["interval"] < 0.01 or args["patience"] < 1:
-            raise AnsibleActionFail(
-                "overlay_verify_count must be 1 or more, _interval 0.01 or more, _patience 1 or more"
-            )
+        problem = settings_problem(args)
+        if problem:
+            raise AnsibleActionFail(problem)
         return {"run": {"id": secrets.token_hex(8), "begun": time.time()}}
 
     def _plan(self, args: Json, task_vars: Json) -> Json:
         started = registered(task_vars["hostvars"], args["hosts"], STARTED, args["run"]["id"])
         elapsed = max(0.0, time.time() - args["run"]["begun"])
-        timing = {key: args[key] for key in ("count", "interval", "patience")}
+        timing = {key: args[key] for key in TIMING}
         timing["stop"] = stop(elapsed, len(args["hosts"]), int(task_vars.get("ansible_forks", 5)), args["patience"])
         underlay = {host: args["addresses"][host] for host in args["hosts"]}
         return {"plan": make_plan(args["run"], underlay, args["networks"], started, timing), "at": time.time()}
@@ -136,13 +150,17 @@ class ActionModule(ActionBase):
         started, probed, collected = (
             registered(task_vars["hostvars"], hosts, name, plan["run"]) for name in (STARTED, PROBED, COLLECTED)
         )
-        rows = make_rows(Books(plan, started, probed, collected, args["max_loss"]))
-        report = make_report(plan["networks"], rows, time.time() - args["run"]["begun"])
+        books = [
+            Books(plan, started, probed, collected, args["max_loss"], turn) for turn in range(plan["timing"]["rounds"])
+        ]
+        rows = merge_rounds([make_rows(book) for book in books])
+        checks = merge_checks([make_checks(book) for book in books])
+        report = make_report(plan, rows, checks, time.time() - args["run"]["begun"])
         path = write_report(args["report_dir"], report)
         self._show(hosts, report)
         self._warn(collected)
         result = {"path": path, "summary": report["summary"], "msg": f"all {len(rows)} pairs are good; see {path}"}
-        if report["summary"]["failed"]:
+        if report["summary"]["failed"] or report["summary"]["checks_failed"]:
             result.update(failed=True, msg=failure_text(report, path))
         return result
 

@@ -27,9 +27,10 @@ from ansible_collections.multihost.overlay.plugins.module_utils._ping_endpoint i
     start_endpoint,
 )
 from ansible_collections.multihost.overlay.plugins.module_utils._ping_loop import Network, run_loop
-from ansible_collections.multihost.overlay.plugins.module_utils._ping_netns import open_channel
-from ansible_collections.multihost.overlay.plugins.module_utils._ping_plan import waits
+from ansible_collections.multihost.overlay.plugins.module_utils._ping_netns import Channel, open_channel
+from ansible_collections.multihost.overlay.plugins.module_utils._ping_plan import round_seconds, waits
 from ansible_collections.multihost.overlay.plugins.module_utils._ping_threads import Threads, Watched, bring_home
+from ansible_collections.multihost.overlay.plugins.module_utils._ping_wire import Wire
 
 Json = Dict[str, Any]
 STARTS = 3
@@ -56,14 +57,17 @@ class Agent:
         self.hosts: List[str] = plan["hosts"]
         self.place = self.hosts.index(host)
         self.results: Dict[str, Json] = {}
-        self.networks: Dict[str, Network] = {}
+        self.channels: Dict[str, Channel] = {}
+        # For each round what was measured on each network.
+        self.rounds: List[Dict[str, Json]] = []
         self.errors: List[str] = []
-        # The one container that is this host's temporary endpoint on all networks that have no other.
-        self.container = ""
+        # Temporary endpoints by their name; mostly one, on all networks that have no other.
+        self.containers: Dict[str, str] = {}
+        self.wire: Wire | None = None
         self.threads = Threads()
         self.strays_before = len(self.threads.stray())
         self.strays_after: int | None = None  # not counted
-        silent, self.rest, self.last = waits(plan["timing"], late)
+        silent, self.last = waits(plan["timing"], late)
         self.give_up = time.monotonic() + silent
 
     def _probe(self, number: int) -> Json:
@@ -127,15 +131,15 @@ class Agent:
                     probe["address"], probe["spare"] = probe["spare"], ""
 
     def _enter(self, name: str, probe: Json) -> None:
-        if self.container:
+        if probe["name"] in self.containers:
             join(self.client, name, probe)
         else:
-            self.container = start_endpoint(self.client, self.plan["run"], name, probe, int(self.last))
-        probe["id"] = self.container
+            self.containers[probe["name"]] = start_endpoint(self.client, self.plan["run"], name, probe, int(self.last))
+        probe["id"] = self.containers[probe["name"]]
 
     def _undo(self, name: str, probe: Json) -> None:
         """After a start that failed: nothing of it may be in the way of the next."""
-        if not self.container:
+        if probe["name"] not in self.containers:
             with suppress(DockerError):  # it may not be there at all
                 self.client.delete(f"/containers/{probe['name']}", {"force": True})
         forget(self.client, name, probe)
@@ -143,15 +147,34 @@ class Agent:
     def _open(self, name: str, number: int) -> None:
         probe = self._probe(number)
         pid = probe_pid(self.client, probe["id"], name, probe["address"])
-        channel = open_channel(f"/proc/{pid}/ns/net", probe["address"])
-        now = time.monotonic()
+        self.channels[name] = open_channel(f"/proc/{pid}/ns/net", probe["address"])
         # An endpoint that took its time has patience all the same.
-        self.give_up = max(self.give_up, now + self.plan["timing"]["patience"])
-        self.networks[name] = Network(self.plan, number, self.place, channel, now, self.give_up)
+        self.give_up = max(self.give_up, time.monotonic() + self.plan["timing"]["patience"])
 
     def measure(self) -> None:
-        """Run the loop over the networks that could be opened."""
-        run_loop(list(self.networks.values()), self.give_up + self.rest, self._told)
+        """Run the loop over the networks that could be opened, round after round."""
+        try:
+            self.wire = Wire(bytes.fromhex(self.plan["run"]), self.place)
+        except OSError as exc:  # a kernel without packet sockets: it is then not told on which side packets vanish
+            self.errors.append(f"no packet socket: {exc.strerror}")
+        timing = self.plan["timing"]
+        self._round(0, self.give_up, self.give_up + round_seconds(timing))
+        for turn in range(1, timing["rounds"]):
+            give_up = time.monotonic() + timing["patience"]
+            self._round(turn, give_up, give_up + round_seconds(timing))
+
+    def _round(self, turn: int, give_up: float, finish: float) -> None:
+        now = time.monotonic()
+        names = self.plan["networks"]
+        networks = {
+            name: Network(self.plan, names.index(name), self.place, channel, now, give_up, turn)
+            for name, channel in self.channels.items()
+        }
+        self.rounds.append({})
+        try:
+            run_loop(list(networks.values()), finish, self._told, self.wire)
+        finally:
+            self.rounds[-1] = {name: network.result(self.wire) for name, network in networks.items()}
 
     def _told(self) -> bool:
         return state.read_json(state.directory(self.plan["run"]), state.TOGETHER) is not None
@@ -181,9 +204,9 @@ class Agent:
                 self._part(temporary)
             finally:
                 watched.wake()
-        if self.container:
-            self._bring_home(self.container)
-            self.client.delete(f"/containers/{self.container}", {"force": True})
+        for container in self.containers.values():
+            self._bring_home(container)
+            self.client.delete(f"/containers/{container}", {"force": True})
         for name, probe in temporary:
             forget(self.client, name, probe)
 
@@ -197,9 +220,8 @@ class Agent:
 
     def clean(self) -> None:
         """Let go of the containers' namespaces, and remove what this run made on this host."""
-        for network in self.networks.values():
-            network.channel.icmp.close()
-            network.channel.dns.close()
+        for channel in self.channels.values():
+            channel.close()
         try:
             self._leave()
         except DockerError as exc:
@@ -211,9 +233,15 @@ class Agent:
 
     def result(self) -> Json:
         """All that the controller needs from this host."""
-        measured = {name: network.result(self.hosts) for name, network in self.networks.items()}
-        strays = {"before": self.strays_before, "after": self.strays_after}
-        return {"networks": {**self.results, **measured}, "errors": self.errors, "strays": strays}
+        names, hosts = self.plan["networks"], self.hosts
+        egress = self.wire.egress if self.wire else set()
+        return {
+            "rounds": [{**self.results, **measured} for measured in self.rounds or [{}]],
+            "errors": self.errors,
+            "strays": {"before": self.strays_before, "after": self.strays_after},
+            # Whose packets out of a container were seen at this host.
+            "egress": sorted([names[network], hosts[sender]] for network, sender in egress),
+        }
 
 
 def _work(agent: Agent, path: str) -> None:

@@ -7,8 +7,8 @@ from __future__ import annotations
 from typing import Any, Dict, List
 
 LABEL = "multihost.overlay.verify"
-# One container is used; the others are only shown, to tell the user that there was a choice.
-MAX_RUNNING = 3
+# One container probes; the next is its neighbour on the host.
+MAX_RUNNING = 2
 
 Json = Dict[str, Any]
 
@@ -81,10 +81,19 @@ def read_network(name: str, network: Json, containers: List[Json]) -> Json:
     return {
         "id": network.get("Id", ""),
         "ipam": _ipam(network),
+        "internal": bool(network.get("Internal")),
         "claims": sorted(claims - {""}),
         "running": running[:MAX_RUNNING],
         "error": None,
     }
+
+
+def alias_of(inspected: Json, name: str, network_id: str) -> str:
+    """A name of the container's own on a network: the user's, else the short id that Docker adds; empty if it has none."""
+    settings = attachment(inspected, name, network_id) or {}
+    aliases = [str(alias) for alias in settings.get("Aliases") or []]
+    short = str(inspected.get("Id", ""))[:12]
+    return next((alias for alias in aliases if alias != short), short if short in aliases else "")
 
 
 def missing_network(containers: List[Json], name: str, error: str) -> Json:

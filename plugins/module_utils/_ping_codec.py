@@ -1,6 +1,6 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Packets of verify: ICMP echoes that say who sent them and why, and the DNS question asked in a container. No I/O."""
+"""Packets of verify, which say who sent them and why, and the DNS question asked in a container. No I/O."""
 
 from __future__ import annotations
 
@@ -10,21 +10,24 @@ from typing import NamedTuple
 ECHO_REPLY = 0
 ECHO_REQUEST = 8
 
-# What an echo is for. A knock asks whether the peer is up and is not counted; the series is counted; full is as large
-# as the interface allows and must not be fragmented; done tells the peer that it is not needed any more.
-KNOCK, SERIES, FULL, DONE = range(4)
+# What a packet is for. A knock asks whether the peer is up and is not counted; the series is counted; full is as large
+# as the interface allows and must not be fragmented, sized is smaller than that; done tells the peer that it is not needed any more.
+# Datagrams and connections carry the same words over UDP and TCP; a stream goes on after them. The last three are not between the
+# probes of a pair: what must not arrive at another network, what leaves the overlay, what stays on its host.
+KNOCK, SERIES, FULL, DONE, SIZED, DATAGRAM, CONNECTION, STREAM, APART, EGRESS, LOCAL = range(11)
 
 SMALL = 84  # bytes with the IP header: what ping sends
 IP_HEADER = 20
-_MAGIC = b"MHOV"
+MAGIC = b"MHOV"
 _ICMP = struct.Struct("!BBHHH")
-_PROBE = struct.Struct("!4s8sHHHBBId")
+_PROBE = struct.Struct("!4s8sHHHBxHHId")
+WORDS = _PROBE.size  # bytes of what a datagram or a connection begins with
 _DNS = struct.Struct("!HHHHHH")
 _RCODES = {1: "FORMERR", 2: "SERVFAIL", 3: "NXDOMAIN", 4: "NOTIMP", 5: "REFUSED"}
 
 
 class Probe(NamedTuple):
-    """The payload of an echo. Hosts are numbers: their places in the plan's list."""
+    """The payload of a packet. Hosts are numbers: their places in the plan's list. ``port`` is where the sender listens."""
 
     network: int
     sender: int
@@ -32,6 +35,8 @@ class Probe(NamedTuple):
     phase: int
     seq: int
     stamp: float
+    turn: int = 0
+    port: int = 0
 
 
 class Echo(NamedTuple):
@@ -51,11 +56,25 @@ def checksum(data: bytes) -> int:
     return ~total & 0xFFFF
 
 
+def pack(run: bytes, probe: Probe) -> bytes:
+    """Return the payload."""
+    network, sender, target, phase, seq, stamp, turn, port = probe
+    return _PROBE.pack(MAGIC, run, network, sender, target, phase, turn, port, seq, stamp)
+
+
+def unpack(run: bytes, data: bytes, at: int = 0) -> Probe | None:
+    """Read a payload; None when it is not one of this run."""
+    if len(data) < at + WORDS:
+        return None
+    magic, owner, network, sender, target, phase, turn, port, seq, stamp = _PROBE.unpack_from(data, at)
+    if magic != MAGIC or owner != run:
+        return None
+    return Probe(network, sender, target, phase, seq, stamp, turn, port)
+
+
 def encode(run: bytes, probe: Probe, size: int = SMALL, kind: int = ECHO_REQUEST) -> bytes:
     """Return an ICMP message that makes an IP packet of ``size`` bytes (never less than the payload needs)."""
-    payload = _PROBE.pack(
-        _MAGIC, run, probe.network, probe.sender, probe.target, probe.phase, 0, probe.seq, probe.stamp
-    )
+    payload = pack(run, probe)
     payload += b"\0" * (size - IP_HEADER - _ICMP.size - len(payload))
     ident = int.from_bytes(run[:2], "big")
     head = _ICMP.pack(kind, 0, 0, ident, probe.seq & 0xFFFF)
@@ -65,13 +84,10 @@ def encode(run: bytes, probe: Probe, size: int = SMALL, kind: int = ECHO_REQUEST
 def decode(run: bytes, packet: bytes) -> Echo | None:
     """Read an IP packet from a raw socket; None when it is not an echo of this run."""
     start = (packet[0] & 0x0F) * 4 if packet else 0
-    if len(packet) < start + _ICMP.size + _PROBE.size:
+    probe = unpack(run, packet, start + _ICMP.size) if packet else None
+    if probe is None or packet[start + 1] or packet[start] not in (ECHO_REQUEST, ECHO_REPLY):
         return None
-    kind, code = packet[start], packet[start + 1]
-    magic, owner, network, sender, target, phase, _unused, seq, stamp = _PROBE.unpack_from(packet, start + _ICMP.size)
-    if magic != _MAGIC or owner != run or code or kind not in (ECHO_REQUEST, ECHO_REPLY):
-        return None
-    return Echo(kind, Probe(network, sender, target, phase, seq, stamp), len(packet))
+    return Echo(packet[start], probe, len(packet))
 
 
 def encode_question(ident: int, name: str) -> bytes:

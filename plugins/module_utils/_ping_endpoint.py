@@ -49,7 +49,7 @@ def make_image(client: DockerClient, run: str) -> None:
     client.stream_post("/images/create", empty_tar(), "application/x-tar", query)
 
 
-def endpoint_body(run: str, network: str, address: str, seconds: int, lent: List[str]) -> Json:
+def endpoint_body(run: str, network: str, probe: Json, seconds: int, lent: List[str]) -> Json:
     """What is asked of the engine: a container that ends and goes by itself, with no right to anything."""
     return {
         "Image": image_name(run),
@@ -69,14 +69,21 @@ def endpoint_body(run: str, network: str, address: str, seconds: int, lent: List
             "ReadonlyRootfs": True,
             "SecurityOpt": ["no-new-privileges", "label=disable"],
         },
-        "NetworkingConfig": {"EndpointsConfig": {network: {"IPAMConfig": {"IPv4Address": address}} if address else {}}},
+        "NetworkingConfig": {"EndpointsConfig": {network: endpoint_config(probe)}},
     }
+
+
+def endpoint_config(probe: Json) -> Json:
+    """The address and the alias on one network; neither on a bridge that knows none."""
+    if not probe["address"]:
+        return {}
+    return {"IPAMConfig": {"IPv4Address": probe["address"]}, "Aliases": [probe["alias"]]}
 
 
 def start_endpoint(client: DockerClient, run: str, network: str, probe: Json, seconds: int) -> str:
     """Create and start a temporary endpoint; return its id."""
     lent = [path for path in LENT if os.path.isdir(path)]
-    body = endpoint_body(run, network, probe["address"], seconds, lent)
+    body = endpoint_body(run, network, probe, seconds, lent)
     created: str = client.post("/containers/create", body, {"name": probe["name"]})["Id"]
     client.post(f"/containers/{created}/start")
     return created
@@ -84,8 +91,8 @@ def start_endpoint(client: DockerClient, run: str, network: str, probe: Json, se
 
 def join(client: DockerClient, network: str, probe: Json) -> None:
     """Let a temporary endpoint that runs join another network."""
-    config = {"IPAMConfig": {"IPv4Address": probe["address"]}}
-    client.post(f"/networks/{network}/connect", {"Container": probe["name"], "EndpointConfig": config})
+    body = {"Container": probe["name"], "EndpointConfig": endpoint_config(probe)}
+    client.post(f"/networks/{network}/connect", body)
 
 
 def part(client: DockerClient, network: str, probe: Json) -> None:

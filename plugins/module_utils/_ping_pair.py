@@ -11,19 +11,36 @@ from __future__ import annotations
 
 from typing import Any, Dict, List, Set, Tuple
 
-from ansible_collections.multihost.overlay.plugins.module_utils._ping_codec import DONE, FULL, KNOCK, SERIES
+from ansible_collections.multihost.overlay.plugins.module_utils._ping_codec import (
+    DATAGRAM,
+    DONE,
+    FULL,
+    KNOCK,
+    SERIES,
+    SIZED,
+    SMALL,
+)
+from ansible_collections.multihost.overlay.plugins.module_utils._ping_sizes import SizeSearch
 
 NEVER = float("inf")
 KNOCK_FIRST = 0.1  # seconds; doubled with each knock
 KNOCK_SLOWEST = 1.0
 SETTLE = 3.0  # heard but never answered for so long: measure all the same
 DRAIN = 1.0  # how long the last answers may take
-FULL_EVERY = 3  # a full-size packet goes with every third of the series until one is answered
+FULL_EVERY = 3  # a full-size packet and a datagram go with every third of the series until one is answered
+DATAGRAMS = 12  # at most
 DONE_TIMES = 5
 DONE_EVERY = 0.2
 ASK_EVERY = 0.5
 
-KNOCKING, MEASURING, DRAINING, CLOSING, CLOSED = "knocking", "measuring", "draining", "closing", "closed"
+KNOCKING, MEASURING, DRAINING, SEARCHING, CLOSING, CLOSED = (
+    "knocking",
+    "measuring",
+    "draining",
+    "searching",
+    "closing",
+    "closed",
+)
 Packets = List[Tuple[int, int]]
 
 
@@ -79,14 +96,57 @@ class NameCheck:
 
     def result(self) -> Dict[str, Any]:
         """The row's share of this check."""
-        kind = None if self.ok else "name_wrong" if self.addresses else "name_failed"
+        kind = None if self.ok else "wrong" if self.addresses else "failed"
         return {"ok": self.ok, "kind": kind, "addresses": self.addresses, "error": None if self.ok else self.error}
 
 
-class Pair:
-    """Knocks until the peer's agent is heard and answers, sends the series, waits for the name, says done."""
+class Dialogue:
+    """A TCP connection to the peer's agent, from its first packet to the last word; it may be left out."""
 
-    def __init__(self, timing: Dict[str, Any], expected: str, now: float, knock_until: float, spare: str = "") -> None:
+    def __init__(self, patience: float) -> None:
+        self.patience = patience
+        self.begun = self.finished = False
+        self.at = NEVER
+        self.ok: bool | None = None
+        self.error: str | None = None
+        self.rate: float | None = None  # bits per second of a stream, where one was asked for
+
+    def begin(self, now: float) -> None:
+        """The connection is on its way."""
+        self.begun, self.at = True, now + self.patience
+
+    def end(self, ok: bool, error: str | None = None) -> None:
+        """The last word, the first time that it comes."""
+        if not self.finished:
+            self.finished, self.at, self.ok, self.error = True, NEVER, ok, error
+
+    def step(self, now: float) -> None:
+        """Give up when patience ends."""
+        if self.begun and now >= self.at:
+            self.end(False, f"no answer within {self.patience:g} s")
+
+    def pending(self) -> bool:
+        return self.begun and not self.finished
+
+    def result(self) -> Dict[str, Any]:
+        """The row's share of this check."""
+        return {"ok": self.ok, "error": self.error, "rate": self.rate}
+
+
+class Pair:
+    """Knocks until the peer's agent is heard and answers, sends the series, waits for all other answers, says done."""
+
+    def __init__(
+        self,
+        timing: Dict[str, Any],
+        expected: str,
+        now: float,
+        knock_until: float,
+        spare: str = "",
+        alias: bool = False,
+        full: int = SMALL,
+        stream: float = 0.0,
+    ) -> None:
         self.count = int(timing["count"])
         self.interval = float(timing["interval"])
         self.patience = float(timing["patience"])
@@ -97,12 +157,27 @@ class Pair:
         # Nothing heard of the peer by half time: the name may still be right, and tells the user where to look.
         self.half_time = now + (knock_until - now) / 2
         self.name = NameCheck(expected, self.patience, self.half_time, spare)
+        self.alias = NameCheck(expected, self.patience, self.half_time, spare) if alias else None
+        self.checks = [check for check in (self.name, self.alias) if check]
+        self.tcp = Dialogue(self.patience)
+        # Where this pair is a sample: how much a connection carries.
+        self.stream = Dialogue(self.patience + stream) if stream else None
+        # Whether something else still needs the peer.
+        self.held = False
+        # Where the peer's agent listens, once it was heard.
+        self.port = 0
+        self.full = full
         self.replied_at = self.heard_at = NEVER
-        self.sent = self.full_sent = self.done_sent = 0
-        self.replies: Dict[int, float] = {}
-        self.heard: Dict[int, Set[int]] = {KNOCK: set(), SERIES: set(), FULL: set(), DONE: set()}
-        self.full_replied = self.done_acked = False
+        self.heard: Dict[int, Set[int]] = {phase: set() for phase in (KNOCK, SERIES, FULL, SIZED, DATAGRAM, DONE)}
+        self.largest = 0  # bytes, of what was heard
         self.send_error: str | None = None
+        self._forget()
+
+    def _forget(self) -> None:
+        self.sent = self.full_sent = self.done_sent = self.datagrams = 0
+        self.replies: Dict[int, float] = {}
+        self.full_replied = self.done_acked = self.datagram_replied = False
+        self.search: SizeSearch | None = None
 
     def hurry(self, now: float) -> None:
         """All endpoints are up now: patience begins for the first sign of the peer."""
@@ -110,27 +185,37 @@ class Pair:
             self.knock_until = min(self.knock_until, now + self.patience)
             self.at = min(self.at, self.knock_until)
         self.half_time = min(self.half_time, now + self.patience / 2)
-        self.name.hurry(self.half_time)
+        for check in self.checks:
+            check.hurry(self.half_time)
 
-    def on_reply(self, phase: int, seq: int, rtt: float, now: float) -> None:
-        """An echo came back."""
+    def _ask_names(self, now: float) -> None:
+        for check in self.checks:
+            check.start(now)
+
+    def on_reply(self, phase: int, seq: int, rtt: float, now: float, size: int = 0) -> None:
+        """What this side has sent came back."""
         if self.replied_at == NEVER:
             self.replied_at = now
-            self.name.start(now)
+            self._ask_names(now)
         if phase == SERIES:
             self.replies.setdefault(seq, rtt)
-        self.full_replied = self.full_replied or phase == FULL
+        elif phase == SIZED and self.search:
+            self.search.answer(size)
+        self.full_replied = self.full_replied or phase == FULL or (phase == SIZED and size == self.full)
+        self.datagram_replied = self.datagram_replied or phase == DATAGRAM
         self.done_acked = self.done_acked or phase == DONE
         if self._news():
             self.at = now
 
-    def on_heard(self, phase: int, seq: int, now: float) -> None:
+    def on_heard(self, phase: int, seq: int, now: float, size: int = 0, port: int = 0) -> None:
         """The peer's own request came in: its agent is at work."""
         self.heard[phase].add(seq)
+        self.largest = max(self.largest, size)
+        self.port = port or self.port
         if self.heard_at == NEVER:
             self.heard_at = now
             self.backoff = KNOCK_FIRST
-            self.name.start(now)
+            self._ask_names(now)
             if self.stage != KNOCKING:
                 self._begin_anew(now)
             self.at = now
@@ -138,10 +223,9 @@ class Pair:
     def _begin_anew(self, now: float) -> None:
         """It was given up, and is there after all. What was answered until now may have been its kernel, or another's."""
         self.stage = MEASURING
-        self.sent = self.full_sent = self.done_sent = 0
-        self.replies = {}
-        self.full_replied = self.done_acked = False
-        self.name.renew(now)
+        self._forget()
+        for check in self.checks:
+            check.renew(now)
 
     def _news(self) -> bool:
         """Whether an answer that just came lets the next stage begin before its time."""
@@ -149,20 +233,48 @@ class Pair:
             return self.heard_at != NEVER
         if self.stage == DRAINING:
             return len(self.replies) >= self.sent and self.full_replied
-        return self.stage == CLOSING and self.done_acked
+        if self.stage == SEARCHING:
+            return self.full_replied
+        return self.stage == CLOSING and (self.done_acked or self.datagram_replied)
+
+    def may_connect(self) -> bool:
+        """Whether packets pass both ways and the peer's agent listens: else a connection says nothing about one direction."""
+        return bool(self.port) and NEVER not in (self.heard_at, self.replied_at) and not self.tcp.begun
+
+    def release(self, now: float) -> None:
+        """Nothing else needs the peer any more."""
+        if self.held:
+            self.held, self.at = False, min(self.at, now)
 
     def missed(self, now: float) -> bool:
         """Whether half of the time is over without a sign of the peer's agent; others may answer at its address."""
         return self.heard_at == NEVER and now >= self.half_time
 
+    def may_stream(self) -> bool:
+        """Whether all else is measured: a stream would be in its way."""
+        return self.stage == CLOSING and bool(self.stream and not self.stream.begun and self.tcp.ok)
+
+    def _dialogues(self) -> List[Dialogue]:
+        return [self.tcp] + ([self.stream] if self.stream else [])
+
+    def _open(self) -> List[float]:
+        """When to look again at each thing that is to be known before the peer may go."""
+        times = [check.at for check in self.checks if not check.finished]
+        times += [dialogue.at for dialogue in self._dialogues() if dialogue.pending()]
+        times += [self.at] if self._datagram_due() else []
+        return times + ([NEVER] if self.held or self.may_stream() else [])
+
     def wake_at(self) -> float:
         """When there is something to do next."""
-        if self.stage == CLOSING and not self.name.finished:
-            return self.name.at
-        return min(self.at, self.name.at)
+        if self.stage == CLOSING and self._open():
+            return min(self._open())
+        times = [dialogue.at for dialogue in self._dialogues()] + [check.at for check in self.checks]
+        return min([self.at, *times])
 
     def step(self, now: float) -> Packets:
-        """Return the packets to send now, as (phase, seq)."""
+        """Return the packets to send now, as (phase, seq); of those that are sized, seq is the size."""
+        for dialogue in self._dialogues():
+            dialogue.step(now)
         if now < self.at:
             return []
         if self.stage == KNOCKING:
@@ -170,8 +282,24 @@ class Pair:
         if self.stage == MEASURING:
             return self._measure(now)
         if self.stage == DRAINING:
-            self.stage = CLOSING
+            self._drained(now)
+        if self.stage == SEARCHING:
+            return self._search(now)
         return self._close(now) if self.stage == CLOSING else []
+
+    def _drained(self, now: float) -> None:
+        """Where small packets pass and full ones do not, look for what does."""
+        self.stage, self.at = CLOSING, now
+        if self.replies and not self.full_replied and self.full > SMALL:
+            self.stage, self.search = SEARCHING, SizeSearch(SMALL, self.full)
+
+    def _search(self, now: float) -> Packets:
+        if not self.search or self.search.finished or self.full_replied:
+            self.stage, self.at = CLOSING, now
+            return []
+        sizes = self.search.step()
+        self.at = now + self.search.pause() if sizes else now
+        return [(SIZED, size) for size in sizes]
 
     def _may_start(self, now: float) -> bool:
         # A running container's kernel answers long before an agent listens there: a reply alone is no start signal.
@@ -188,9 +316,8 @@ class Pair:
 
     def _measure(self, now: float) -> Packets:
         packets = [(SERIES, self.sent)]
-        if self.sent % FULL_EVERY == 0 and not self.full_replied:
-            packets.append((FULL, self.sent))
-            self.full_sent += 1
+        if self.sent % FULL_EVERY == 0:
+            packets += self._extras()
         self.sent += 1
         # Keep the pace, but never send a burst to catch up: bursts lose packets that the network does not.
         self.at = now + self.interval
@@ -198,9 +325,24 @@ class Pair:
             self.stage, self.at = DRAINING, now + DRAIN
         return packets
 
+    def _extras(self) -> Packets:
+        packets = [] if self.full_replied else [(FULL, self.sent)]
+        self.full_sent += len(packets)
+        return packets + (self._datagram() if self._datagram_due() else [])
+
+    def _datagram_due(self) -> bool:
+        return bool(self.port) and not self.datagram_replied and self.datagrams < DATAGRAMS
+
+    def _datagram(self) -> Packets:
+        self.datagrams += 1
+        return [(DATAGRAM, self.datagrams)]
+
     def _close(self, now: float) -> Packets:
-        """Say done until it is acknowledged; the peer may go then, so the name must have been answered before."""
-        if not self.name.finished:
+        """Say done until it is acknowledged; the peer may go then, so all else must be known before."""
+        if self._datagram_due():
+            self.at = now + DONE_EVERY
+            return self._datagram()
+        if self._open():
             return []
         if self.done_acked or self.done_sent >= DONE_TIMES:
             self.stage, self.at = CLOSED, NEVER
@@ -222,7 +364,22 @@ class Pair:
             "replied": len(self.replies),
             "rtt": rtt,
             "full_replied": self.full_replied,
-            "heard": {"any": self.heard_at != NEVER, "series": len(self.heard[SERIES]), "full": bool(self.heard[FULL])},
+            "largest_replied": self.search.low if self.search else None,
+            "datagrams": self.datagrams,
+            "datagram_replied": self.datagram_replied,
+            "tcp": self.tcp.result(),
+            "stream": self.stream.result() if self.stream else None,
+            "heard": self._heard(),
             "name": self.name.result(),
+            "alias": self.alias.result() if self.alias else None,
             "send_error": self.send_error,
+        }
+
+    def _heard(self) -> Dict[str, Any]:
+        return {
+            "any": self.heard_at != NEVER,
+            "series": len(self.heard[SERIES]),
+            "full": bool(self.heard[FULL]) or self.full in self.heard[SIZED],
+            "largest": self.largest,
+            "datagram": bool(self.heard[DATAGRAM]),
         }

@@ -9,8 +9,11 @@ import itertools
 import re
 from typing import Any, Dict, Iterator, List
 
+from ansible_collections.multihost.overlay.plugins.module_utils._ping_sample import streams
+
 Json = Dict[str, Any]
 
+STREAM_SECONDS = 2.0
 # An agent answers its peers this long after it should have heard from all of them.
 GRACE = 3.0
 START = 60.0  # seconds that the endpoints of a busy host may take to be up
@@ -93,6 +96,12 @@ def _endpoint_name(run: str, host: str, place: int) -> str:
     return f"overlay-verify-{run[:8]}-{clean}-{place}"
 
 
+def _container(view: Json) -> Json:
+    """The oldest running container probes; the next is its neighbour."""
+    first, *others = view["running"]
+    return dict(first, how="container", neighbour=others[0] if others else None)
+
+
 def _network_probes(network: str, run: str, underlay: Dict[str, str], started: Json) -> list[Json]:
     hosts = list(underlay)
     seen = {host: started[host]["networks"][network] for host in hosts if host_problem(started.get(host)) is None}
@@ -106,7 +115,7 @@ def _network_probes(network: str, run: str, underlay: Dict[str, str], started: J
         if host not in seen:
             probes.append(host_problem(started.get(host)) or {})
         elif seen[host]["running"]:
-            probes.append(dict(seen[host]["running"][0], how="container"))
+            probes.append(_container(seen[host]))
         elif not ipam:
             error = seen[host]["error"] or f"network {network} has no IPv4 subnet"
             probes.append(problem("network_missing", error))
@@ -122,12 +131,43 @@ def _temporary(address: str, spare: str, name: str) -> Json:
     return {"how": "temporary", "name": name, "address": address, "spare": spare}
 
 
+def _alone(probes: List[List[Json]]) -> List[int | None]:
+    return [
+        next((place for place, probe in enumerate(row) if probe["how"] != "none" and probe["networks"] == 1), None)
+        for row in probes
+    ]
+
+
+def part_networks(probes: List[List[Json]]) -> List[int | None]:
+    """For each network the place of a probe that is on no other: whoever reaches it from another network shows that they are not apart.
+
+    Where no container of a user's is such a one, the first host with temporary endpoints has one for each network.
+    """
+    if len(probes) < 2:
+        return [None] * len(probes)
+    if None in _alone(probes):
+        for column in zip(*probes):
+            if all(probe["how"] == "temporary" for probe in column):
+                for number, probe in enumerate(column):
+                    probe["name"] = f"{probe['name']}-{number}"
+                count_networks(probes)
+                break
+    return _alone(probes)
+
+
 def count_networks(probes: List[List[Json]]) -> None:
-    """A host's temporary endpoints are one container: note on how many networks it is."""
+    """Temporary endpoints of one name are one container: note on how many networks it is, and its alias."""
     for column in zip(*probes):
         temporary = [probe for probe in column if probe["how"] == "temporary"]
         for probe in temporary:
-            probe["networks"] = len(temporary)
+            probe["networks"] = sum(other["name"] == probe["name"] for other in temporary)
+            probe["alias"] = f"{probe['name']}-alias"
+
+
+def _internal(network: str, started: Json) -> bool:
+    """Whether the network has no way out. Who cannot be read says nothing."""
+    views = [result["networks"].get(network) for result in started.values() if host_problem(result) is None]
+    return any(view and view["internal"] for view in views)
 
 
 def make_plan(run: Json, underlay: Dict[str, str], networks: List[str], started: Json, timing: Json) -> Json:
@@ -137,11 +177,16 @@ def make_plan(run: Json, underlay: Dict[str, str], networks: List[str], started:
     """
     probes = [_network_probes(network, run["id"], underlay, started) for network in networks]
     count_networks(probes)
+    hosts = list(underlay)
     return {
         "run": run["id"],
-        "hosts": list(underlay),
+        "hosts": hosts,
+        "underlay": list(underlay.values()),
         "networks": networks,
+        "internal": [_internal(network, started) for network in networks],
         "probes": probes,
+        "apart": part_networks(probes),
+        "streams": streams(hosts, timing["streams"], timing["peers"]),
         "timing": timing,
     }
 
@@ -157,11 +202,17 @@ def stop(elapsed: float, hosts: int, forks: int, patience: float) -> float:
     return rounds * longest + patience if rounds > 1 else 0.0
 
 
-def waits(timing: Json, late: float) -> tuple[float, float, float]:
-    """Seconds: until an agent that started ``late`` seconds after the plan gives up silent peers; from then to its end; all it may live.
+def round_seconds(timing: Json) -> float:
+    """The longest that a round may take once no silent peer is waited for any more."""
+    streaming = STREAM_SECONDS + timing["patience"] if timing["streams"] else 0.0
+    return max(timing["patience"], timing["count"] * timing["interval"]) + streaming + GRACE
+
+
+def waits(timing: Json, late: float) -> tuple[float, float]:
+    """Seconds: until an agent that started ``late`` seconds after the plan gives up silent peers; all that it may live.
 
     Where it is to be told that all endpoints are up, the first is for the case that nobody does.
     """
     silent = max(timing["stop"] - late, timing["patience"]) if timing["stop"] else 2 * START + timing["patience"]
-    rest = max(timing["patience"], timing["count"] * timing["interval"]) + GRACE
-    return silent, rest, START + silent + rest + 60.0
+    measuring = timing["rounds"] * (round_seconds(timing) + timing["patience"])
+    return silent, START + silent + measuring + 60.0

@@ -11,8 +11,9 @@ short_description: Measure overlay networks from inside containers
 version_added: "0.1.0"
 author: multihost.overlay contributors (@multihost)
 description:
-  - Measures from a host to all its peers on several networks at once, by address and by name, with loss, round-trip
-    times and a full-size packet that must not be fragmented.
+  - Measures from a host to its peers on several networks at once, by address, by name and by alias, with loss, round-trip times and
+    full-size packets that must not be fragmented, over ICMP, UDP and TCP. Tries beside that whether containers get out, whether networks
+    are apart, and the next container on the same host.
   - Three calls per host make a run, whatever the number of peers. V(started) reads, V(probed) starts an agent that
     works and ends by itself, V(collected) takes its result. M(multihost.overlay.verify_report) makes the plan between
     the first two and the report after the third; role C(overlay_verify) has all of it in order.
@@ -104,18 +105,32 @@ run_id:
   sample: 0123456789abcdef
 networks:
   description:
-    - With O(state=started), for each network its id, address ranges, the addresses that containers hold or claim, and
-      running containers that can serve as the probe.
-    - With O(state=collected), for each network what was sent and heard, by peer.
-  returned: for O(state=started) and O(state=collected)
+    - For each network its id, address ranges, whether it is internal, the addresses that containers hold or claim, and running containers
+      that can serve as the probe.
+  returned: for O(state=started)
   type: dict
   sample:
     vnet1:
       id: 0f2c
       ipam: [{subnet: 10.10.1.0/24, ip_range: null, reserved: [10.10.1.1]}]
+      internal: false
       claims: [10.10.1.2]
       running: []
       error: null
+rounds:
+  description:
+    - For each round and network what was sent and heard, by peer; what was tried beside the pairs (C(asides)); and who was heard from
+      another network (C(leaks)).
+  returned: for O(state=collected)
+  type: list
+  elements: dict
+  sample: [{vnet1: {mtu: 1450, error: null, kind: null, peers: {}, asides: [], leaks: []}}]
+egress:
+  description: Networks and hosts out of whose containers packets were seen to come to this host.
+  returned: for O(state=collected)
+  type: list
+  elements: list
+  sample: [[vnet1, node2]]
 engine_error:
   description: Why the engine could not be asked; V(null) when it could.
   returned: for O(state=started)
@@ -156,7 +171,11 @@ from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.multihost.overlay.plugins.module_utils import _run_state as state
 from ansible_collections.multihost.overlay.plugins.module_utils._docker import DockerClient, DockerError
 from ansible_collections.multihost.overlay.plugins.module_utils._ping_agent import Agent, spawn
-from ansible_collections.multihost.overlay.plugins.module_utils._ping_claims import missing_network, read_network
+from ansible_collections.multihost.overlay.plugins.module_utils._ping_claims import (
+    alias_of,
+    missing_network,
+    read_network,
+)
 from ansible_collections.multihost.overlay.plugins.module_utils._ping_endpoint import remove_runs
 from ansible_collections.multihost.overlay.plugins.module_utils._ping_plan import ROUND, START, waits
 
@@ -172,6 +191,16 @@ def remove_leftovers(client: DockerClient) -> List[str]:
     return removed
 
 
+def add_alias(client: DockerClient, view: Json, name: str) -> None:
+    """A list of containers does not tell aliases, so the one that probes is looked at."""
+    for container in view["running"][:1]:
+        try:
+            container["alias"] = alias_of(client.get(f"/containers/{container['id']}/json"), name, view["id"])
+        except DockerError as exc:
+            if exc.status != 404:  # it ended just now, as its agent will say
+                raise
+
+
 def read_networks(client: DockerClient, names: List[str]) -> Json:
     """Return what this host knows of each network: one list of containers, one look at each network."""
     # All containers, also stopped ones: Docker does not reserve the addresses that those will ask for.
@@ -180,6 +209,7 @@ def read_networks(client: DockerClient, names: List[str]) -> Json:
     for name in names:
         try:
             found[name] = read_network(name, client.get(f"/networks/{name}"), containers)
+            add_alias(client, found[name], name)
         except DockerError as exc:
             if exc.status is None:
                 raise
@@ -210,14 +240,14 @@ def collected(client: DockerClient, params: Json) -> Json:
     """Tell the agent that all are up, wait for it, and clean up in its place when it died."""
     run = params["run_id"]
     plan = state.read_json(state.directory(run), state.PLAN)
-    died: Json = {"changed": False, "networks": {}, "agent_died": True}
+    died: Json = {"changed": False, "rounds": [], "agent_died": True}
     if plan is None:
         return dict(died, errors=["no agent of this run is on this host"])
     if not plan["timing"]["stop"]:
         with suppress(OSError):  # it ended by itself meanwhile
             state.write_json(state.directory(run), state.TOGETHER, {})
     # Its own last deadline, and the time that the removal of its containers may take.
-    result = state.wait_json(run, waits(plan["timing"], 0.0)[2] + client.timeout, [state.RESULT])
+    result = state.wait_json(run, waits(plan["timing"], 0.0)[1] + client.timeout, [state.RESULT])
     errors = [] if state.dismiss(run, 5.0) else ["the agent is still there"]
     if result is not None:
         errors += result["errors"]

@@ -67,6 +67,22 @@ options:
     description: Seconds to wait for a peer's first answer, once the endpoints of all hosts are up, and for its name.
     type: float
     default: 10.0
+  transport:
+    description: Whether TCP connections and UDP datagrams are tried too.
+    type: bool
+    default: true
+  peers:
+    description: With how many peers each host is measured at least; 0 for all.
+    type: int
+    default: 0
+  rounds:
+    description: How many times all of it is measured.
+    type: int
+    default: 1
+  streams:
+    description: On how many pairs of each network a stream of TCP is measured.
+    type: int
+    default: 0
   max_loss:
     description: The greatest loss, as a fraction, at which a pair is still good.
     type: float
@@ -113,8 +129,8 @@ path:
   type: str
   sample: /home/user/overlay-report/verify.json
 summary:
-  description: The number of pairs, how many failed, and how long the run took.
+  description: The number of pairs and of other checks, how many failed, and how long the run took.
   returned: for O(state=composed)
   type: dict
-  sample: {pairs: 6, failed: 0, seconds: 5.1}
+  sample: {pairs: 6, failed: 0, checks: 3, checks_failed: 0, seconds: 5.1}
 """

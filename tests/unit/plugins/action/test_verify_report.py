@@ -12,9 +12,24 @@ from ansible.errors import AnsibleActionFail
 from ansible_collections.multihost.overlay.plugins.action import verify_report
 
 HOSTS = ["a", "b"]
-VIEW = {"id": "n", "ipam": [{"subnet": "10.1.0.0/24", "ip_range": None, "reserved": []}], "claims": [], "running": []}
+VIEW = {
+    "id": "n",
+    "ipam": [{"subnet": "10.1.0.0/24", "ip_range": None, "reserved": []}],
+    "internal": False,
+    "claims": [],
+    "running": [],
+}
 STARTED = {"run_id": "1" * 16, "networks": {"net": dict(VIEW, error=None)}, "engine_error": None}
-DEFAULTS = {"count": 10, "interval": 0.1, "patience": 10.0, "max_loss": 0.0}
+DEFAULTS = {
+    "count": 10,
+    "interval": 0.1,
+    "patience": 10.0,
+    "transport": True,
+    "peers": 0,
+    "rounds": 1,
+    "streams": 0,
+    "max_loss": 0.0,
+}
 
 
 @pytest.fixture
@@ -26,7 +41,9 @@ def action(monkeypatch):
 
 
 def begin(action, **changes):
-    return action._begin({"hosts": HOSTS, **DEFAULTS, **changes}, {"ansible_play_hosts_all": HOSTS})["run"]
+    return action._begin(
+        {"hosts": HOSTS, "networks": ["net"], **DEFAULTS, **changes}, {"ansible_play_hosts_all": HOSTS}
+    )["run"]
 
 
 def test_each_run_has_a_number(action):
@@ -39,10 +56,15 @@ def test_limit_is_refused_with_the_reason(action):
         action._begin({"hosts": HOSTS, **DEFAULTS}, {"ansible_play_hosts_all": ["a"]})
 
 
-@pytest.mark.parametrize("wrong", [{"count": 0}, {"interval": 0.0}, {"patience": 0.5}])
+@pytest.mark.parametrize("wrong", [{"count": 0}, {"interval": 0.0}, {"patience": 0.5}, {"peers": -1}, {"rounds": 0}])
 def test_senseless_timing_is_refused(action, wrong):
     with pytest.raises(AnsibleActionFail, match="or more"):
         begin(action, **wrong)
+
+
+def test_more_rounds_than_a_host_can_write_down_are_refused(action):
+    with pytest.raises(AnsibleActionFail, match="20000 are the most"):
+        begin(action, rounds=20001)
 
 
 def plan(action, run, hostvars):
@@ -67,10 +89,11 @@ def test_lost_hosts_have_rows_and_the_report_is_written_before_it_fails(action, 
     assert result["failed"]
     assert "net: a -> b" in result["msg"]
     written = json.loads((tmp_path / "new" / "folder" / "verify.json").read_text())
-    assert set(written) == {"schema_version", "networks", "pairs", "summary"}
+    assert set(written) == {"schema_version", "networks", "pairs", "checks", "summary"}
     assert [(row["from"], row["to"], row["ok"]) for row in written["pairs"]] == [("a", "b", False), ("b", "a", False)]
     assert set(written["pairs"][0]) == {
-        *("network", "from", "to", "ok", "address_ok", "name_ok", "mtu_ok", "loss", "rtt_ms", "kind", "error")
+        *("network", "from", "to", "ok", "address_ok", "name_ok", "alias_ok", "mtu_ok", "path_mtu", "udp_ok", "tcp_ok"),
+        *("bits_per_second", "wire", "loss", "rtt_ms", "kind", "error"),
     }
     assert written["summary"]["failed"] == 2
     assert list((tmp_path / "new" / "folder").iterdir()) == [tmp_path / "new" / "folder" / "verify.json"]
@@ -81,7 +104,7 @@ def test_what_went_wrong_beside_the_pairs_is_said(action, tmp_path, monkeypatch)
     monkeypatch.setattr(verify_report.Display, "warning", lambda _self, text, **_unused: said.append(text))
     run = begin(action)
     hostvars = {"a": {verify_report.STARTED: dict(STARTED, run_id=run["id"])}, "b": {}}
-    hostvars["a"][verify_report.COLLECTED] = {"run_id": run["id"], "networks": {}, "errors": ["x cannot be removed"]}
+    hostvars["a"][verify_report.COLLECTED] = {"run_id": run["id"], "rounds": [], "errors": ["x cannot be removed"]}
     args = {
         "hosts": HOSTS,
         "plan": plan(action, run, hostvars),
@@ -95,7 +118,8 @@ def test_what_went_wrong_beside_the_pairs_is_said(action, tmp_path, monkeypatch)
 
 def test_one_host_has_no_pairs_and_that_is_no_failure(action, tmp_path):
     run = begin(action)
-    planned = {"run": run["id"], "hosts": ["a"], "networks": ["net"], "probes": [[{"how": "none"}]], "timing": {}}
+    timing = {"rounds": 1, "peers": 0}
+    planned = {"run": run["id"], "hosts": ["a"], "networks": ["net"], "probes": [[{"how": "none"}]], "timing": timing}
     args = {"hosts": ["a"], "plan": planned, "run": run, "max_loss": 0.0, "report_dir": str(tmp_path)}
     result = action._compose(args, {"hostvars": {"a": {}}})
     assert "failed" not in result

@@ -24,7 +24,20 @@ PLAN = {
     "hosts": ["a", "b"],
     "networks": ["net"],
     "probes": [[{"how": "container", "name": "x", "address": address, "networks": 1} for address in ADDRESSES]],
-    "timing": {"count": 5, "interval": 0.05, "patience": 1.0, "stop": 0.0},
+    "underlay": ["127.0.0.1", "127.0.0.1"],
+    "internal": [True],
+    "apart": [None],
+    "streams": [],
+    "timing": {
+        "count": 5,
+        "interval": 0.05,
+        "patience": 1.0,
+        "stop": 0.0,
+        "transport": True,
+        "peers": 0,
+        "rounds": 1,
+        "streams": 0,
+    },
 }
 
 
@@ -66,13 +79,12 @@ def opened(paths, plans=(PLAN, PLAN)):
             pair.name.answer([pair.name.expected], None)
     yield ends
     for channel in channels:
-        channel.icmp.close()
-        channel.dns.close()
+        channel.close()
 
 
 def books(ends):
     """What each has of the other."""
-    results = [end.result(["a", "b"]) for end in ends]
+    results = [end.result() for end in ends]
     assert {entry["mtu"] for entry in results} == {1400}
     return results[0]["peers"]["b"], results[1]["peers"]["a"]
 
@@ -147,6 +159,99 @@ def test_one_dropped_direction_is_seen_as_one(namespaces):
     assert second["heard"]["series"] == 0
     assert first["replied"] == second["replied"] == 0
     assert first["heard"]["series"] == second["sent"] == 5
+
+
+def drop(place, *rule):
+    """What comes in at one end and fits is dropped."""
+    ip("netns", "exec", NAMES[place], "iptables", "-I", "INPUT", *rule, "-j", "DROP")
+
+
+def test_healthy_ends_exchange_datagrams_and_connections(namespaces):
+    for book in measure(namespaces)[:2]:
+        assert book["datagram_replied"]
+        assert book["heard"]["datagram"]
+        assert book["tcp"] == {"ok": True, "error": None, "rate": None}
+
+
+def test_where_ports_are_not_wanted_none_is_tried(namespaces):
+    plan: Any = copy.deepcopy(PLAN)
+    plan["timing"]["transport"] = False
+    for book in measure(namespaces, (plan, plan))[:2]:
+        assert (book["tcp"]["ok"], book["datagrams"]) == (None, 0)
+
+
+def test_datagrams_that_one_end_drops_are_missed_in_that_direction(namespaces):
+    drop(1, "-p", "udp")
+    first, second, _seconds = measure(namespaces)
+    assert (first["datagram_replied"], second["heard"]["datagram"]) == (False, False)
+    # What it sends itself arrives; only the answers come back to where all is dropped.
+    assert first["heard"]["datagram"]
+    assert (first["replied"], second["replied"]) == (5, 5)
+
+
+def test_connections_that_one_end_refuses(namespaces):
+    drop(1, "-p", "tcp", "--syn")
+    first, second, _seconds = measure(namespaces)
+    assert first["tcp"]["ok"] is False
+    assert "within 1 s" in first["tcp"]["error"]
+    assert second["tcp"]["ok"] is True
+
+
+def test_a_black_hole_for_large_packets_is_measured(namespaces):
+    drop(1, "-p", "icmp", "-m", "length", "--length", "1201:65535")
+    first, _second, _seconds = measure(namespaces)
+    assert (first["full_replied"], first["largest_replied"], first["replied"]) == (False, 1200, 5)
+
+
+def test_a_stream_is_measured(namespaces):
+    plan: Any = copy.deepcopy(PLAN)
+    plan["streams"] = [[0, 1]]
+    plan["timing"]["streams"] = 1
+    now = time.monotonic()
+    with opened(namespaces, (plan, plan)) as ends:
+        workers = [threading.Thread(target=run_loop, args=([end], now + 20, lambda: True)) for end in ends]
+        for worker in workers:
+            worker.start()
+        for worker in workers:
+            worker.join()
+    first, second = books(ends)
+    assert first["stream"]["rate"] > 1_000_000  # bits per second between two namespaces of one kernel
+    assert second["stream"] is None
+
+
+def apart(reachable):
+    """The second end is on a network of its own; the first one's has another number."""
+    other = "10.254.252.2"
+    ip("-n", NAMES[1], "link", "add", "d0", "type", "veth", "peer", "name", "d1")
+    ip("-n", NAMES[1], "addr", "add", f"{other}/24", "dev", "d0")
+    ip("-n", NAMES[1], "link", "set", "d0", "up")
+    if not reachable:
+        # Who answers for all its addresses on all its wires makes one network of two.
+        ip("netns", "exec", NAMES[1], "sysctl", "-qw", "net.ipv4.conf.all.arp_ignore=1")
+    plan: Any = copy.deepcopy(PLAN)
+    plan.update(networks=["net", "other"], internal=[True, True], apart=[None, 1])
+    plan["probes"].append([{"how": "none"}, dict(plan["probes"][0][1], address=other)])
+    return plan, other
+
+
+@pytest.mark.parametrize("reachable", [True, False])
+def test_a_packet_that_reaches_another_network_is_known_by_whom_it_reached(namespaces, reachable):
+    plan, other = apart(reachable)
+    with opened(namespaces, (plan, plan)) as ends:
+        channel = open_channel(namespaces[1], other)
+        now = time.monotonic()
+        ends.append(Network(copy.deepcopy(plan), 1, 1, channel, now, now + 60))
+        groups = [ends[:1], ends[1:]]
+        workers = [threading.Thread(target=run_loop, args=(group, now + 6, lambda: True)) for group in groups]
+        for worker in workers:
+            worker.start()
+        for worker in workers:
+            worker.join()
+        leaks = ends[2].result()["leaks"]
+        sent = ends[0].result()["asides"]
+        channel.close()
+    assert [(aside["check"], aside["to"], aside["sent"]) for aside in sent] == [("isolation", "other", 5)]
+    assert leaks == ([["net", "a"]] if reachable else [])
 
 
 def test_address_that_nobody_holds_is_said(namespaces):

@@ -7,14 +7,19 @@ from __future__ import annotations
 import socket
 import struct
 import time
-import types
 from typing import Any
 
 import pytest
 
 from ansible_collections.multihost.overlay.plugins.module_utils import _ping_codec as codec
 from ansible_collections.multihost.overlay.plugins.module_utils import _ping_loop
-from ansible_collections.multihost.overlay.plugins.module_utils._ping_pair import CLOSED, SETTLE, NameCheck, Pair
+from ansible_collections.multihost.overlay.plugins.module_utils._ping_pair import (
+    CLOSED,
+    DATAGRAMS,
+    SETTLE,
+    NameCheck,
+    Pair,
+)
 
 RUN = bytes.fromhex("0123456789abcdef")
 TIMING = {"count": 4, "interval": 0.1, "patience": 10.0}
@@ -107,7 +112,7 @@ def test_silent_peer_is_measured_when_patience_ends():
     assert pair.stage == CLOSED
     assert pair.result()["name"] == {
         "ok": False,
-        "kind": "name_failed",
+        "kind": "failed",
         "addresses": [],
         "error": "no answer from 127.0.0.11:53",
     }
@@ -175,7 +180,7 @@ def test_wrong_name_may_still_become_right():
     check = NameCheck("10.0.0.2", 10.0, 0.0)
     assert check.step(0.0)
     check.answer(["10.0.0.9"], None)
-    assert check.result()["kind"] == "name_wrong"
+    assert check.result()["kind"] == "wrong"
     check.answer(["10.0.0.9", "10.0.0.2"], None)
     assert check.result()["ok"]
 
@@ -183,10 +188,11 @@ def test_wrong_name_may_still_become_right():
 class LastAct:
     """A network whose last act is all that is left to do."""
 
-    def __init__(self, descriptors):
-        self.channel = types.SimpleNamespace(icmp=descriptors[0], dns=descriptors[1])
-        self.read_icmp = self.read_dns = lambda: None
+    def __init__(self):
         self.acted = False
+
+    def attend(self, watch):
+        watch.wait = lambda _seconds: pytest.fail("nobody would wake it")
 
     def act(self, now):
         self.acted = True
@@ -196,15 +202,67 @@ class LastAct:
         return self.acted
 
 
-def test_who_has_nothing_left_to_do_waits_for_nothing(monkeypatch):
-    class Poll:
-        def register(self, *_unused):
-            pass
+def test_who_has_nothing_left_to_do_waits_for_nothing():
+    network: Any = LastAct()
+    _ping_loop.run_loop([network], time.monotonic() + 5, lambda: False)
+    assert network.acted
 
-        def poll(self, _milliseconds):
-            pytest.fail("nobody would wake it")
 
-    monkeypatch.setattr(_ping_loop.select, "poll", Poll)
-    with socket.socket() as one, socket.socket() as other:
-        network: Any = LastAct((one, other))
-        _ping_loop.run_loop([network], time.monotonic() + 60, lambda: False)
+def search(pair, passes, until=30.0, lost=None):
+    """Let time pass with a peer that is there; only packets of so many bytes come back."""
+    now, sent = 0.0, []
+    pair.on_heard(codec.KNOCK, 0, now)
+    while now < until and pair.stage != CLOSED:
+        pair.name.step(now)
+        pair.name.answer([pair.name.expected], None)
+        for phase, seq in pair.step(now):
+            size = {codec.FULL: pair.full, codec.SIZED: seq}.get(phase, codec.SMALL)
+            sent.append(size)
+            if size <= passes and phase != lost:
+                pair.on_reply(phase, seq, 0.001, now, size)
+        now += 0.05
+    return sent
+
+
+@pytest.mark.parametrize("passes", [100, 576, 1399, 1400, 1449])
+def test_where_full_packets_vanish_the_largest_that_passes_is_found(passes):
+    pair = Pair(TIMING, "10.0.0.2", 0.0, 30.0, full=1450)
+    search(pair, passes)
+    result = pair.result()
+    assert (pair.stage, result["full_replied"], result["largest_replied"]) == (CLOSED, False, passes)
+
+
+def test_a_full_packet_lost_by_chance_is_no_small_path():
+    pair = Pair(TIMING, "10.0.0.2", 0.0, 30.0, full=1450)
+    sent = search(pair, 1450, lost=codec.FULL)
+    result = pair.result()
+    assert sent.count(1450) > 1
+    assert (pair.stage, result["full_replied"]) == (CLOSED, True)
+
+
+def test_datagrams_are_repeated_a_bounded_number_of_times():
+    pair = Pair(TIMING, "10.0.0.2", 0.0, 30.0)
+    pair.on_heard(codec.KNOCK, 0, 0.0, port=4711)
+    sent = play(pair, 60.0, replies=False, heard_from=0.0, name_at=0.0)
+    assert [phase for phase, _seq, _now in sent].count(codec.DATAGRAM) == DATAGRAMS
+    assert (pair.stage, pair.result()["datagram_replied"]) == (CLOSED, False)
+
+
+def test_a_peer_may_not_go_while_a_connection_is_open_or_something_else_needs_it():
+    pair = Pair(TIMING, "10.0.0.2", 0.0, 30.0)
+    pair.held = True
+    pair.tcp.begin(0.0)
+    sent = play(pair, 5.0, heard_from=0.0, name_at=0.0)
+    assert codec.DONE not in {phase for phase, _seq, _now in sent}
+    pair.tcp.end(True)
+    assert codec.DONE not in {phase for phase, _seq in pair.step(5.0)}
+    pair.release(5.0)
+    assert pair.step(5.0) == [(codec.DONE, 1)]
+
+
+def test_a_connection_without_an_answer_is_given_up():
+    pair = Pair(TIMING, "10.0.0.2", 0.0, 30.0)
+    pair.tcp.begin(0.0)
+    play(pair, 60.0, heard_from=0.0, name_at=0.0)
+    assert (pair.stage, pair.result()["tcp"]["ok"]) == (CLOSED, False)
+    assert "within 10 s" in pair.result()["tcp"]["error"]

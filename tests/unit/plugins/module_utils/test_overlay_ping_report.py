@@ -9,13 +9,23 @@ from typing import Any
 
 import pytest
 
+from ansible_collections.multihost.overlay.plugins.module_utils import _ping_checks as checks
 from ansible_collections.multihost.overlay.plugins.module_utils import _ping_claims as claims
 from ansible_collections.multihost.overlay.plugins.module_utils import _ping_plan as plan
 from ansible_collections.multihost.overlay.plugins.module_utils import _ping_report as report
 
 IPAM = [{"subnet": "10.1.0.0/24", "ip_range": None, "reserved": ["10.1.0.1"]}]
 HOSTS = ["a", "b", "c"]
-TIMING = {"count": 10, "interval": 0.1, "patience": 10.0, "stop": 0.0}
+TIMING = {
+    "count": 10,
+    "interval": 0.1,
+    "patience": 10.0,
+    "stop": 0.0,
+    "transport": True,
+    "peers": 0,
+    "rounds": 1,
+    "streams": 0,
+}
 
 
 def container(name, state="running", address="", wanted="", labels=None, networks=("net",)):
@@ -72,6 +82,7 @@ def view(claimed=(), running=(), ipam=None, error=None):
         "ipam": IPAM if ipam is None else ipam,
         "claims": list(claimed),
         "running": list(running),
+        "internal": False,
         "error": error,
     }
 
@@ -152,9 +163,10 @@ def test_where_hosts_start_in_rounds_all_give_up_at_the_same_moment():
 
 def test_where_all_are_told_at_once_nothing_is_given_up_before():
     assert plan.stop(5.0, 30, 30, 10.0) == 0.0
-    silent, rest, last = plan.waits({**TIMING, "stop": 0.0}, 0.0)
+    silent, last = plan.waits({**TIMING, "stop": 0.0}, 0.0)
     assert silent == 2 * plan.START + TIMING["patience"]
-    assert last > plan.START + silent + rest
+    assert last > plan.START + silent + plan.round_seconds(TIMING)
+    assert plan.waits({**TIMING, "rounds": 100}, 0.0)[1] > last + 99 * plan.round_seconds(TIMING)
 
 
 def test_the_spare_address_is_nobody_else_s():
@@ -162,28 +174,56 @@ def test_the_spare_address_is_nobody_else_s():
     assert len({probe[key] for probe in probes for key in ("address", "spare")}) == 6
 
 
-def book(replied=10, series=10, full=True, name=None, sent=10):
+def answered(**others):
+    return {"ok": True, "kind": None, "addresses": ["x"], "error": None, **others}
+
+
+NO_NAME = {"ok": False, "kind": "failed", "addresses": [], "error": "refused"}
+
+
+def book(replied=10, series=10, full=True, name=None, sent=10, **others):
     return {
         "sent": sent,
         "replied": replied,
         "rtt": [0.1, 0.2, 0.3] if replied else None,
         "full_replied": bool(replied) and full,
-        "heard": {"any": bool(series), "series": series, "full": bool(series) and full},
-        "name": name or {"ok": True, "kind": None, "addresses": ["x"], "error": None},
+        "largest_replied": None if full else 1200,
+        "datagrams": 2,
+        "datagram_replied": bool(replied),
+        "tcp": {"ok": True if replied else None, "error": None, "rate": None},
+        "stream": None,
+        "heard": {
+            "any": bool(series),
+            "series": series,
+            "full": bool(series) and full,
+            "largest": 1450 if full else 1200,
+            "datagram": bool(series),
+        },
+        "name": name or answered(),
+        "alias": answered(),
+        "wire": None,
         "send_error": None,
+        **others,
     }
 
 
-def world(hosts=("a", "b", "c"), **books):
+def world(hosts=("a", "b", "c"), timing=None, **books):
     hosts = list(hosts)
     results = started(**{host: view() for host in hosts})
-    planned = plan.make_plan({"id": "0123456789abcdef"}, underlay(hosts), ["net"], results, TIMING)
+    planned = plan.make_plan(
+        {"id": "0123456789abcdef"}, underlay(hosts), ["net"], results, {**TIMING, **(timing or {})}
+    )
     collected = {}
     for host in hosts:
         peers = {peer: books.get(f"{host}_{peer}", book()) for peer in hosts if peer != host}
-        networks = {"net": {"kind": None, "error": None, "mtu": 1450, "peers": peers}}
-        collected[host] = {"networks": networks, "errors": [], "agent_died": False}
+        networks = {"net": {"kind": None, "error": None, "mtu": 1450, "peers": peers, "asides": [], "leaks": []}}
+        collected[host] = {"rounds": [networks], "errors": [], "agent_died": False, "egress": []}
     return planned, results, {host: {} for host in hosts}, collected
+
+
+def measured(parts, host):
+    """What a host wrote down about the network."""
+    return parts[3][host]["rounds"][0]["net"]
 
 
 def books_of(parts: Any, max_loss: float = 0.0) -> report.Books:
@@ -203,20 +243,21 @@ def test_all_good():
     assert len(rows) == 6
     assert failed(rows) == {}
     assert rows["a", "b"]["rtt_ms"] == {"min": 0.1, "avg": 0.2, "max": 0.3}
+    shown = {name: rows["a", "b"][name] for name in ("path_mtu", "udp_ok", "tcp_ok", "alias_ok", "bits_per_second")}
+    assert shown == {"path_mtu": 1450, "udp_ok": True, "tcp_ok": True, "alias_ok": True, "bits_per_second": None}
 
 
 def test_one_dropped_direction_fails_exactly_one_pair():
     rows = rows_of(world(a_b=book(replied=0, series=10), b_a=book(replied=0, series=0)))
     assert failed(rows) == {("a", "b"): "no_answer"}
-    assert "from a to b" in rows["a", "b"]["error"]
+    assert "from a arrived at b" in rows["a", "b"]["error"]
     assert rows["a", "b"]["loss"] == 1.0
     assert rows["b", "a"]["loss"] == 0.0
     assert rows["b", "a"]["rtt_ms"]["avg"] is None
 
 
 def test_broken_dns_fails_the_names_asked_there_and_nothing_else():
-    bad = {"ok": False, "kind": "name_failed", "addresses": [], "error": "refused"}
-    rows = rows_of(world(b_a=book(name=bad), b_c=book(name=bad)))
+    rows = rows_of(world(b_a=book(name=NO_NAME), b_c=book(name=NO_NAME)))
     assert failed(rows) == {("b", "a"): "name_failed", ("b", "c"): "name_failed"}
     assert rows["b", "a"]["address_ok"]
 
@@ -230,8 +271,77 @@ def test_loss_is_a_fraction_and_may_be_allowed():
 
 def test_full_size_packets_are_judged_by_direction():
     parts = world(a_b=book(full=False), b_a=book(full=False))
-    parts[3]["a"]["networks"]["net"]["peers"]["b"]["heard"]["full"] = True
-    assert failed(rows_of(parts)) == {("a", "b"): "mtu"}
+    measured(parts, "a")["peers"]["b"]["heard"]["full"] = True
+    rows = rows_of(parts)
+    assert failed(rows) == {("a", "b"): "mtu"}
+    assert (rows["a", "b"]["path_mtu"], rows["b", "a"]["path_mtu"]) == (1200, 1450)
+    assert "packets of 1200 bytes pass but not those of 1450" in rows["a", "b"]["error"]
+
+
+def test_datagrams_and_connections_that_fail_are_kinds_of_their_own():
+    no_udp = book(datagram_replied=False)
+    deaf = dict(book()["heard"], datagram=False)
+    rows = rows_of(world(a_b=no_udp, b_a=book(heard=deaf)))
+    assert failed(rows) == {("a", "b"): "udp"}
+    rows = rows_of(world(a_b=book(tcp={"ok": False, "error": "Connection refused", "rate": None})))
+    assert failed(rows) == {("a", "b"): "tcp"}
+    assert "Connection refused" in rows["a", "b"]["error"]
+
+
+def test_a_connection_that_fails_over_a_path_that_loses_blames_nobody_else():
+    """Packets from b to a are lost, which a connection from a to b needs as well."""
+    no_tcp = {"ok": False, "error": "no answer within 10 s", "rate": None}
+    rows = rows_of(world(a_b=book(replied=6, series=6, tcp=no_tcp), b_a=book(replied=6)))
+    assert failed(rows) == {("b", "a"): "loss"}
+    assert rows["a", "b"]["tcp_ok"] is False
+
+
+def test_an_alias_that_is_not_known_is_said():
+    rows = rows_of(world(b_a=book(alias=NO_NAME), b_c=book(alias=dict(NO_NAME, kind="wrong", addresses=["10.9.9.9"]))))
+    assert failed(rows) == {("b", "a"): "alias_failed", ("b", "c"): "alias_wrong"}
+    assert "-alias" in rows["b", "a"]["error"]
+    assert rows_of(world(b_a=book(alias=None)))["b", "a"]["ok"]
+
+
+@pytest.mark.parametrize(
+    ("left", "arrived", "words"),
+    [
+        (0, 0, "none left a"),
+        (9, 0, "9 left a and none came to b"),
+        (9, 9, "9 came to b's interface and were dropped there"),
+    ],
+)
+def test_counters_tell_on_which_side_packets_vanish(left, arrived, words):
+    out, back = {"left": left, "arrived": 9}, {"left": 9, "arrived": arrived}
+    parts = world(a_b=book(replied=0, wire=out), b_a=book(replied=0, series=0, wire=back))
+    rows = rows_of(parts)
+    assert failed(rows) == {("a", "b"): "no_answer"}
+    assert words in rows["a", "b"]["error"]
+    assert rows["a", "b"]["wire"] == {"left": left, "arrived": arrived}
+
+
+def test_counters_that_see_nothing_at_all_prove_nothing():
+    none = {"left": 0, "arrived": 0}
+    rows = rows_of(world(a_b=book(replied=0, series=0, wire=none), b_a=book(replied=0, series=0, wire=none)))
+    assert rows["a", "b"]["wire"] is None
+    assert "check udp/4789" in rows["a", "b"]["error"]
+
+
+def test_a_sample_has_the_pairs_of_partners_only():
+    hosts = [f"h{place}" for place in range(12)]
+    rows = rows_of(world(hosts, {"peers": 3}))
+    assert 3 * 12 <= len(rows) < 12 * 11
+    assert failed(rows) == {}
+    assert all((target, source) in rows for source, target in rows)
+
+
+def test_a_pair_that_failed_in_any_round_has_failed():
+    good, bad = report.make_rows(books_of(world())), report.make_rows(books_of(world(a_b=book(name=NO_NAME))))
+    merged = report.merge_rounds([good, bad, good])
+    assert [(row["from"], row["to"], row["rounds"]) for row in merged if not row["ok"]] == [
+        ("a", "b", {"count": 3, "failed": 1})
+    ]
+    assert "rounds" not in report.merge_rounds([good])[0]
 
 
 def test_host_that_died_has_all_its_rows():
@@ -246,16 +356,16 @@ def test_host_that_died_has_all_its_rows():
 
 def test_dead_agent_fails_what_it_should_have_sent_and_its_peers_echoes_still_count():
     parts = world()
-    parts[3]["b"] = {"networks": {}, "errors": [], "agent_died": True}
+    parts[3]["b"] = {"rounds": [], "errors": [], "agent_died": True}
     assert failed(rows_of(parts)) == {("b", "a"): "agent_died", ("b", "c"): "agent_died"}
-    parts[3]["a"]["networks"]["net"]["peers"]["b"] = book(replied=0, series=0)
+    measured(parts, "a")["peers"]["b"] = book(replied=0, series=0)
     assert rows_of(parts)["a", "b"]["kind"] == "agent_died"
     assert rows_of(parts)["a", "b"]["address_ok"] is None
 
 
 def test_failed_endpoint_names_its_host():
     parts = world()
-    parts[3]["c"]["networks"]["net"] = {"kind": "endpoint_failed", "error": "no space", "mtu": None, "peers": {}}
+    parts[3]["c"]["rounds"] = [{"net": {"kind": "endpoint_failed", "error": "no space", "mtu": None, "peers": {}}}]
     rows = rows_of(parts)
     assert set(failed(rows)) == {pair for pair in rows if "c" in pair}
     assert rows["a", "c"]["error"] == "c: no space"
@@ -280,15 +390,14 @@ def test_echoes_of_another_network_of_the_same_name_prove_nothing():
 def test_echoes_of_which_the_receiver_s_agent_knows_nothing_prove_nothing():
     silent = {"any": False, "series": 0, "full": False}
     parts = world(a_b=book(replied=10))
-    parts[3]["b"]["networks"]["net"]["peers"]["a"]["heard"] = silent
+    measured(parts, "b")["peers"]["a"]["heard"] = silent
     rows = rows_of(parts)
     assert failed(rows) == {("a", "b"): "no_answer"}
     assert "another container has the address" in rows["a", "b"]["error"]
 
 
 def test_threads_astray_explain_a_name():
-    bad = {"ok": False, "kind": "name_failed", "addresses": [], "error": "NXDOMAIN"}
-    parts = world(b_a=book(name=bad))
+    parts = world(b_a=book(name=NO_NAME))
     parts[3]["b"]["strays"] = {"before": 2, "after": 0}
     assert "restart docker" in rows_of(parts)["b", "a"]["error"]
 
@@ -300,15 +409,73 @@ def test_matrix_is_readable(number):
     parts = world(hosts, **({"node0_node1": bad, "node1_node0": bad} if number > 1 else {}))
     rows = report.make_rows(books_of(parts))
     assert len(rows) == number * (number - 1)
-    text = report.render(hosts, report.make_report(["net"], rows, 1.0))
+    text = report.render(hosts, report.make_report(parts[0], rows, [], 1.0))
     assert max(len(line) for line in text.splitlines()) <= 120
     assert ("X no packet" in text) == (number == 30)
 
 
 def test_failures_are_named_but_not_without_end():
     hosts = [f"n{place}" for place in range(6)]
-    planned, results, probed, _collected = world(hosts)
-    rows = report.make_rows(report.Books(planned, results, probed, {}, 0.0))
-    text = report.failure_text(report.make_report(["net"], rows, 1.0), "/r/verify.json")
+    parts = world(hosts)
+    rows = report.make_rows(report.Books(*parts[:3], {}, 0.0))
+    text = report.failure_text(report.make_report(parts[0], rows, [], 1.0), "/r/verify.json")
     assert "30 of 30 pairs failed" in text
     assert "and 10 more" in text
+
+
+def two_networks(asides, leaks=(), heard=True, egress=()):
+    """Host a tries things from net; b is where they lead."""
+    parts: Any = world(("a", "b"))
+    parts[0].update(networks=["net", "other"], apart=[0, 1])
+    parts[0]["probes"].append(parts[0]["probes"][0])
+    measured(parts, "a")["asides"] = asides
+    other = {"kind": None, "error": None, "mtu": 1450, "peers": {"a": book(series=9 if heard else 0)}, "asides": []}
+    parts[3]["b"]["rounds"][0]["other"] = {**other, "leaks": list(leaks)}
+    parts[3]["b"]["egress"] = list(egress)
+    return [(row["check"], row["from"], row["to"], row["ok"]) for row in checks.make_checks(books_of(parts))]
+
+
+def aside(check, to, replied=0, error=None):
+    return {"check": check, "via": "outward", "to": to, "sent": 5, "replied": replied, "error": error}
+
+
+def test_one_answer_from_outside_or_one_packet_seen_there_is_a_way_out():
+    tried = [aside("egress", "b"), aside("egress", "c")]
+    assert two_networks(tried) == [("egress", "a", "b, c", False)]
+    assert two_networks([tried[0], aside("egress", "c", replied=1)]) == [("egress", "a", "b, c", True)]
+    assert two_networks(tried, egress=[["net", "a"]]) == [("egress", "a", "b, c", True)]
+
+
+def test_networks_are_apart_unless_somebody_was_heard():
+    tried = [aside("isolation", "other"), aside("isolation", "other")]
+    assert two_networks(tried) == [("isolation", "a", "other", True)]
+    assert two_networks(tried, leaks=[["net", "a"]]) == [("isolation", "a", "other", False)]
+    # Who hears nobody at all cannot tell.
+    assert two_networks(tried, heard=False) == [("isolation", "a", "other", None)]
+
+
+def test_containers_on_one_host_are_listed_apart():
+    assert two_networks([aside("same_host", "web", replied=1)]) == [("same_host", "a", "web", True)]
+    assert two_networks([aside("same_host", "web")]) == [("same_host", "a", "web", False)]
+
+
+def test_a_check_that_failed_in_any_round_has_failed():
+    rows = [checks._check("egress", "net", "a", "b", ok, "words") for ok in (True, False, True)]
+    assert [row["ok"] for row in checks.merge_checks([[row] for row in rows])] == [False]
+
+
+def test_for_each_network_there_is_a_probe_that_is_on_no_other():
+    def made(**views):
+        results = {host: {"networks": nets, "engine_error": None} for host, nets in views.items()}
+        timing = {**TIMING, "stop": 0.0}
+        return plan.make_plan({"id": "0123456789abcdef"}, underlay(list(views)), ["one", "two"], results, timing)
+
+    running = {"id": "1", "name": "u", "address": "10.1.0.2", "networks": 1, "created": 1}
+    fresh = made(a={"one": view(), "two": view()}, b={"one": view(), "two": view()})
+    assert fresh["apart"] == [0, 0]
+    assert len({row[0]["name"] for row in fresh["probes"]}) == 2
+    assert len({row[1]["name"] for row in fresh["probes"]}) == 1
+    assert [row[1]["networks"] for row in fresh["probes"]] == [2, 2]
+    used = made(a={"one": view(), "two": view()}, b={"one": view(running=[running]), "two": view(running=[running])})
+    assert used["apart"] == [1, 1]
+    assert len({row[0]["name"] for row in used["probes"]}) == 1

@@ -18,7 +18,16 @@ from ansible_collections.multihost.overlay.plugins.module_utils._docker import D
 from ansible_collections.multihost.overlay.plugins.modules import overlay_ping
 
 RUN = "0123456789abcdef"
-TIMING = {"count": 1, "interval": 0.1, "patience": 1.0, "stop": 0.0}
+TIMING = {
+    "count": 1,
+    "interval": 0.1,
+    "patience": 1.0,
+    "stop": 0.0,
+    "transport": True,
+    "peers": 0,
+    "rounds": 1,
+    "streams": 0,
+}
 
 
 def as_client(engine: Any) -> Any:
@@ -146,10 +155,11 @@ def test_collected_of_a_dead_agent_cleans_up_in_its_place(base, monkeypatch, run
 
 
 def test_endpoint_ends_and_goes_by_itself_and_may_do_nothing():
-    body = endpoint.endpoint_body(RUN, "net", "10.1.0.9", 90, ["/bin", "/usr"])
+    body = endpoint.endpoint_body(RUN, "net", temporary(), 90, ["/bin", "/usr"])
     host = body["HostConfig"]
     assert body["Cmd"] == ["sleep", "90"]
-    assert body["NetworkingConfig"]["EndpointsConfig"]["net"]["IPAMConfig"]["IPv4Address"] == "10.1.0.9"
+    settings = body["NetworkingConfig"]["EndpointsConfig"]["net"]
+    assert settings == {"IPAMConfig": {"IPv4Address": "10.1.0.9"}, "Aliases": ["overlay-verify-x-alias"]}
     assert host["AutoRemove"]
     assert host["ReadonlyRootfs"]
     assert host["CapDrop"] == ["ALL"]
@@ -174,7 +184,14 @@ def make_agent(engine, probe):
 
 
 def temporary():
-    return {"how": "temporary", "name": "overlay-verify-x", "address": "10.1.0.9", "spare": "", "networks": 1}
+    return {
+        "how": "temporary",
+        "name": "overlay-verify-x",
+        "alias": "overlay-verify-x-alias",
+        "address": "10.1.0.9",
+        "spare": "",
+        "networks": 1,
+    }
 
 
 def test_start_is_tried_again_and_what_the_failure_left_in_the_store_is_removed():
@@ -238,7 +255,7 @@ def test_of_a_network_that_is_not_there_nothing_is_left_to_clean():
     run.strays_before = 0
     run.prepare()
     run.clean()
-    assert run.result()["networks"]["net"]["kind"] == "network_missing"
+    assert run.result()["rounds"][0]["net"]["kind"] == "network_missing"
     assert not [error for error in run.errors if "not found" in error]
 
 
@@ -266,7 +283,7 @@ def test_all_networks_of_a_host_have_one_temporary_container_which_leaves_before
     monkeypatch.setattr(agent, "bring_home", bring_home)
     run._start("one", 0)
     run._start("two", 1)
-    wanted = {"IPAMConfig": {"IPv4Address": "10.2.0.9"}}
+    wanted = {"IPAMConfig": {"IPv4Address": "10.2.0.9"}, "Aliases": ["overlay-verify-x-alias"]}
     assert engine.asked[-1] == (
         "POST",
         "/networks/two/connect",
@@ -294,7 +311,7 @@ def test_a_cure_that_fails_keeps_nobody_from_cleaning_up(monkeypatch):
     monkeypatch.setattr(agent, "bring_home", broken)
     engine = Engine({("GET", "/containers/c1/json"): {"State": {"Pid": 7}}, ("DELETE", "/containers/c1"): None})
     run = make_agent(engine, {"how": "none"})
-    run.container = "c1"
+    run.containers = {"overlay-verify-x": "c1"}
     run._leave()
     assert ("DELETE", "/containers/c1") in [entry[:2] for entry in engine.asked]
 
