@@ -17,6 +17,7 @@ WIDE = 12
 NAMED_PAIRS = 20
 LETTERS = {
     "no_answer": "X",
+    "address_taken": "A",
     "loss": "L",
     "mtu": "M",
     "udp": "U",
@@ -26,7 +27,7 @@ LETTERS = {
     "alias_wrong": "N",
     "alias_failed": "N",
 }
-LEGEND = "X no packet arrives, L loss, M full-size packets fail, N name wrong or unknown, ? not measured"
+LEGEND = "X no packet arrives, A another has the address, L loss, M full-size packets fail, N name wrong or unknown, ? not measured"
 
 
 def _row(network: str, source: str, target: str) -> Json:
@@ -154,11 +155,23 @@ def _words_no_answer(books: Books, row: Json, back: Json) -> str:
     words = f"no packet from {source} arrived at {target}"
     if books.two_networks(network, source, target):
         return f"{words}: each has a different network called {network} (two stores, or one made by hand)"
-    if books.book(network, source, target).get("replied"):
-        other = f"another container has the address of {target}'s, or {target}'s agent was late"
-        return f"{words}, but somebody answered: {other}; run again, then see docker network inspect {network} on all hosts"
     refused = f"; sending failed: {back['send_error']}" if back.get("send_error") else ""
     return f"{words}{refused}; {_words_wire(row)}"
+
+
+def _words_taken(row: Json) -> str:
+    network, source, target = row["network"], row["from"], row["to"]
+    return (
+        f"no packet from {source} arrived at {target}, but somebody answered: another container has the address of {target}'s, or "
+        f"{target}'s agent was late; run again, then see docker network inspect {network} on all hosts"
+    )
+
+
+def _not_arrived(books: Books, row: Json, book: Json) -> tuple[str, str]:
+    """Nobody has it, or somebody else."""
+    if book["replied"] and not books.two_networks(row["network"], row["from"], row["to"]):
+        return "address_taken", _words_taken(row)
+    return "no_answer", _words_no_answer(books, row, book)
 
 
 def _arrived(books: Books, row: Json, book: Json, heard: Json) -> int:
@@ -198,7 +211,7 @@ def _judge(books: Books, row: Json, book: Json, heard: Json) -> None:
     if not book["sent"]:
         faults.append(("not_measured", f"{row['from']} was ended before it could measure"))
     elif not arrived:
-        faults.append(("no_answer", _words_no_answer(books, row, book)))
+        faults.append(_not_arrived(books, row, book))
     elif row["loss"] > books.max_loss:
         faults.append(("loss", f"{book['sent'] - arrived} of {book['sent']} packets were lost{_words_lost(row, book)}"))
     if arrived:
