@@ -27,7 +27,7 @@ LETTERS = {
     "alias_wrong": "N",
     "alias_failed": "N",
 }
-LEGEND = "X no packet arrives, A another has the address, L loss, M full-size packets fail, N name wrong or unknown, ? not measured"
+LEGEND = "X no packet arrives, A address taken, L loss, U no UDP, T no TCP, M full-size packets fail, N name wrong or unknown, ? not measured"
 
 
 def _row(network: str, source: str, target: str) -> Json:

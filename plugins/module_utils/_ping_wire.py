@@ -14,11 +14,10 @@ import struct
 from typing import Dict, List, Set, Tuple
 
 from ansible_collections.multihost.overlay.plugins.module_utils._ping_codec import (
-    APART,
     ECHO_REQUEST,
     EGRESS,
-    LOCAL,
     MAGIC,
+    SERIES,
     Probe,
     decode,
 )
@@ -89,7 +88,7 @@ class Wire:
         if not tunnelled:
             if probe.phase == EGRESS and probe.target == self.place and not outgoing:
                 self.egress.add((probe.network, probe.sender))
-        elif probe.phase not in (APART, LOCAL):
+        elif probe.phase == SERIES:  # not knocks, which begin before the peer's agent looks
             self._count(probe, outgoing)
 
     def _count(self, probe: Probe, outgoing: bool) -> None:

@@ -40,7 +40,7 @@ def test_one_direction_is_lost(cluster: Cluster, one_way: tuple[str, str], forks
     assert bad_pairs(tmp_path) == {(network, *one_way) for network in NETWORKS}
     rows = [pair for pair in read(tmp_path, "verify.json")["pairs"] if not pair["ok"]]
     assert {(row["address_ok"], row["loss"], row["kind"]) for row in rows} == {(False, 1.0, "no_answer")}
-    assert "came to node3's interface and were dropped there: by a rule on udp/4789" in run.messages
+    assert "left node1 and none came to node3: udp/4789 is dropped between the hosts" in run.messages
     assert leftovers(cluster) == []
 
 
