@@ -20,8 +20,9 @@ from ansible_collections.multihost.overlay.plugins.module_utils._ping_report imp
     failure_text,
     make_report,
     make_rows,
-    render,
 )
+from ansible_collections.multihost.overlay.plugins.plugin_utils import _baseline
+from ansible_collections.multihost.overlay.plugins.plugin_utils._verify_matrix import render
 
 # What the hosts' tasks registered; role overlay_verify uses these names.
 STARTED, PROBED, COLLECTED = "__overlay_verify_started", "__overlay_verify_probed", "__overlay_verify_collected"
@@ -48,16 +49,61 @@ def registered(hostvars: Any, hosts: list[str], name: str, run: str) -> Json:
     return found
 
 
-def write_report(directory: str, report: Json) -> str:
-    """Write verify.json, whole or not at all; return its path."""
-    folder = os.path.abspath(os.path.expanduser(directory))
-    os.makedirs(folder, exist_ok=True)
-    path = os.path.join(folder, "verify.json")
+def write_whole(path: str, content: Json) -> None:
+    """Write JSON, whole or not at all."""
+    os.makedirs(os.path.dirname(path), exist_ok=True)
     with open(path + ".new", "w", encoding="utf-8") as stream:
-        json.dump(report, stream, indent=2)
+        json.dump(content, stream, indent=2)
         stream.write("\n")
     os.replace(path + ".new", path)
+
+
+def write_report(directory: str, report: Json) -> str:
+    """Write verify.json; return its path."""
+    path = os.path.join(on_controller(directory), "verify.json")
+    write_whole(path, report)
     return path
+
+
+def on_controller(path: str) -> str:
+    """The absolute path; a relative one is under the folder that Ansible was started in."""
+    return os.path.abspath(os.path.expanduser(path))
+
+
+def read_baseline(path: str) -> dict[_baseline.Key, float | None] | None:
+    """The medians to compare with; None when there is no baseline yet."""
+    try:
+        with open(path, encoding="utf-8") as stream:
+            return _baseline.parse(stream.read())
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError) as exc:
+        raise AnsibleActionFail(
+            f"overlay_verify_baseline: {path} on the controller cannot be used: {exc}. Name another file, or remove this "
+            "one: the next good run writes a new one."
+        ) from exc
+
+
+def may_be_written(path: str) -> bool:
+    """Whether a file can be made there, with the folders that lack."""
+    folder = os.path.dirname(path)
+    while not os.path.lexists(folder):
+        folder = os.path.dirname(folder)
+    return os.path.isdir(folder) and os.access(folder, os.W_OK | os.X_OK)
+
+
+def compare(args: Json, report: Json) -> tuple[Json, list[str]]:
+    """What verify.json and the terminal say of the baseline; it is written when there is none and the run is good."""
+    path, rows, failed = on_controller(args["baseline"]), report["pairs"], report["summary"]["failed"]
+    medians = read_baseline(path)
+    if medians is not None:
+        found = {"path": path, "written": False, **_baseline.compare(medians, rows, args["slower"])}
+        return found, _baseline.compared_words(found)
+    good = bool(rows) and not failed
+    if good:
+        write_whole(path, _baseline.compose(rows))
+    found = {"path": path, "written": good, **_baseline.compare({}, [], args["slower"])}
+    return found, _baseline.first_words(path, good, f"{failed} pair(s) failed" if failed else "there is no pair")
 
 
 class ActionModule(ActionBase):
@@ -77,6 +123,8 @@ class ActionModule(ActionBase):
             "interval",
             "patience",
             "max_loss",
+            "baseline",
+            "slower",
             "report_dir",
         ]
     )
@@ -96,6 +144,8 @@ class ActionModule(ActionBase):
                 "interval": {"type": "float", "default": 0.05},
                 "patience": {"type": "float", "default": 10.0},
                 "max_loss": {"type": "float", "default": 0.0},
+                "baseline": {"type": "str", "default": ""},
+                "slower": {"type": "float", "default": 3.0},
                 "report_dir": {"type": "str", "default": "./overlay-report"},
             },
             required_if=[("state", "planned", ("run", "addresses")), ("state", "composed", ("run", "plan"))],
@@ -121,7 +171,18 @@ class ActionModule(ActionBase):
             raise AnsibleActionFail(
                 "overlay_verify_count must be 1 or more, _interval 0.01 or more, _patience 1 or more"
             )
+        self._begin_baseline(args)
         return {"run": {"id": secrets.token_hex(8), "begun": time.time()}}
+
+    def _begin_baseline(self, args: Json) -> None:
+        """A baseline of no use is refused before a packet is sent."""
+        if args["slower"] < 1:
+            raise AnsibleActionFail("overlay_verify_slower must be 1 or more: a pair is slower above so many times its median")
+        path = on_controller(args["baseline"])
+        if args["baseline"] and read_baseline(path) is None and not may_be_written(path):
+            raise AnsibleActionFail(
+                f"overlay_verify_baseline: {path} is not there, and cannot be written on the controller by this user. Name another file."
+            )
 
     def _plan(self, args: Json, task_vars: Json) -> Json:
         started = registered(task_vars["hostvars"], args["hosts"], STARTED, args["run"]["id"])
@@ -138,8 +199,12 @@ class ActionModule(ActionBase):
         )
         rows = make_rows(Books(plan, started, probed, collected, args["max_loss"]))
         report = make_report(plan["networks"], rows, time.time() - args["run"]["begun"])
+        words: list[str] = []
+        if args["baseline"]:
+            report["baseline"], words = compare(args, report)
         path = write_report(args["report_dir"], report)
         self._show(hosts, report)
+        self._show_baseline(report, words)
         self._warn(collected)
         result = {"path": path, "summary": report["summary"], "msg": f"all {len(rows)} pairs are good; see {path}"}
         if report["summary"]["failed"]:
@@ -160,3 +225,9 @@ class ActionModule(ActionBase):
             display.warning("verify proved nothing: there is no network to verify (overlay_verify_networks is empty).")
         else:
             display.display(render(hosts, report))
+
+    def _show_baseline(self, report: Json, words: list[str]) -> None:
+        for line in words:
+            Display().display(line)
+        if report.get("baseline", {}).get("slower"):
+            Display().warning(_baseline.slower_words(report["baseline"]))
