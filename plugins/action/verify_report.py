@@ -177,7 +177,9 @@ class ActionModule(ActionBase):
     def _begin_baseline(self, args: Json) -> None:
         """A baseline of no use is refused before a packet is sent."""
         if args["slower"] < 1:
-            raise AnsibleActionFail("overlay_verify_slower must be 1 or more: a pair is slower above so many times its median")
+            raise AnsibleActionFail(
+                "overlay_verify_slower must be 1 or more: a pair is slower above so many times its median"
+            )
         path = on_controller(args["baseline"])
         if args["baseline"] and read_baseline(path) is None and not may_be_written(path):
             raise AnsibleActionFail(

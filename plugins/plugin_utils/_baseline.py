@@ -99,8 +99,9 @@ def first_words(path: str, written: bool, why_not: str) -> list[str]:
 def compared_words(found: Json) -> list[str]:
     """How this run compares; the slower pairs have a warning of their own."""
     counts = ", ".join(f"{len(found[word])} {word}" for word in ("slower", "lost", "new", "gone"))
-    said = [f"Baseline {found['path']}: {counts}"]
-    for word in ("lost", "new", "gone"):
-        if found[word]:
-            said.append(f"   {word}: " + _named(found[word], lambda pair: f" {pair['kind']}" if "kind" in pair else ""))
-    return said
+    told = [
+        f"   {word}: " + _named(found[word], lambda pair: f" {pair['kind']}" if "kind" in pair else "")
+        for word in ("lost", "new", "gone")
+        if found[word]
+    ]
+    return [f"Baseline {found['path']}: {counts}", *told]

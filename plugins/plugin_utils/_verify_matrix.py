@@ -167,7 +167,9 @@ class Matrix:
         bad = [row for row in self.rows if not row["ok"]]
         self.sources = [host for host in self.sources if host in {row["from"] for row in bad}]
         self.targets = [host for host in self.targets if host in {row["to"] for row in bad}]
-        self.head.append(f"   of {hosts} hosts, those with failed pairs:" if bad else f"   no table of {hosts} hosts: nothing failed")
+        self.head.append(
+            f"   of {hosts} hosts, those with failed pairs:" if bad else f"   no table of {hosts} hosts: nothing failed"
+        )
 
     @property
     def lines(self) -> list[str]:

@@ -47,7 +47,7 @@ def converge(report: Path, **options: Any) -> Run:
 
 def verify(report: Path, **options: Any) -> Run:
     """The proof alone."""
-    extra = {"overlay_report_dir": str(report)}
+    extra = {"overlay_report_dir": str(report), **options.pop("extra_vars", {})}
     return run_playbook("playbooks/verify.yml", inventory=INVENTORY, extra_vars=extra, **options)
 
 

@@ -125,9 +125,8 @@ def proof(action, folder, hosts=("a", "b"), networks=("net",), **books):
         peers = {peer: books.get(f"{host}_{peer}", heard()) for peer in hosts if peer != host}
         done = {network: {"kind": None, "error": None, "mtu": 1450, "peers": peers} for network in networks}
         hostvars[host][verify_report.PROBED] = {"run_id": run["id"]}
-        hostvars[host][verify_report.COLLECTED] = {
-            **{"run_id": run["id"], "networks": done, "errors": [], "agent_died": False}
-        }
+        collected = {"run_id": run["id"], "networks": done, "errors": [], "agent_died": False}
+        hostvars[host][verify_report.COLLECTED] = collected
     addresses = {host: f"192.0.2.{number}" for number, host in enumerate(hosts, 1)}
     planned = action._plan({**args, "addresses": addresses, "run": run}, {"hostvars": hostvars})["plan"]
     args.update(plan=planned, run=run, report_dir=str(folder))
@@ -138,9 +137,11 @@ def proof(action, folder, hosts=("a", "b"), networks=("net",), **books):
 @pytest.fixture
 def said(monkeypatch):
     """What is displayed, and warned of."""
-    found = {"display": [], "warning": []}
+    found: dict[str, list[str]] = {"display": [], "warning": []}
     for method, lines in found.items():
-        monkeypatch.setattr(verify_report.Display, method, lambda _self, text, lines=lines, **_unused: lines.append(text))
+        monkeypatch.setattr(
+            verify_report.Display, method, lambda _self, text, lines=lines, **_unused: lines.append(text)
+        )
     return found
 
 
@@ -190,7 +191,9 @@ def test_a_bad_run_is_no_baseline(action, tmp_path, said):
 def test_a_file_that_is_no_baseline_is_refused_before_anything_is_sent(action, tmp_path, text):
     path = tmp_path / "baseline.json"
     path.write_text(text)
-    with pytest.raises(AnsibleActionFail, match=r"overlay_verify_baseline: .*baseline\.json on the controller cannot be used"):
+    with pytest.raises(
+        AnsibleActionFail, match=r"overlay_verify_baseline: .*baseline\.json on the controller cannot be used"
+    ):
         begin(action, baseline=str(path))
     assert path.read_text() == text
 

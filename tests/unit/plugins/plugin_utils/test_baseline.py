@@ -24,6 +24,8 @@ def test_what_is_written_can_be_read() -> None:
 
 GOOD = baseline.compose([row("a", "b")])
 
+WRONG_TIMES: tuple[Any, ...] = ("1", -1, True, [])
+
 
 @pytest.mark.parametrize(
     ("content", "why"),
@@ -37,7 +39,7 @@ GOOD = baseline.compose([row("a", "b")])
         ({**GOOD, "pairs": None}, "damaged"),
         ({**GOOD, "pairs": ["a"]}, "damaged"),
         ({**GOOD, "pairs": [{"network": "net", "from": "a", "p50": 1}]}, "damaged"),
-        *(({**GOOD, "pairs": [{**GOOD["pairs"][0], "p50": wrong}]}, "damaged") for wrong in ("1", -1, True, [])),
+        *(({**GOOD, "pairs": [{**GOOD["pairs"][0], "p50": wrong}]}, "damaged") for wrong in WRONG_TIMES),
     ],
 )
 def test_what_is_no_baseline_is_refused_with_the_reason(content: Any, why: str) -> None:

@@ -16,10 +16,8 @@ NETWORK = "n" * 63
 
 def row(source: str, target: str, kind: str | None = None, p50: float | None = 0.2, loss: float = 0.0) -> Any:
     times = dict.fromkeys(("min", "avg", "max", "p50", "p99"), p50)
-    return {
-        **{"network": "net", "from": source, "to": target, "ok": kind is None, "kind": kind},
-        **{"loss": loss, "rtt_ms": times},
-    }
+    ends = {"network": "net", "from": source, "to": target}
+    return {**ends, "ok": kind is None, "kind": kind, "loss": loss, "rtt_ms": times}
 
 
 def pairs(hosts: list[str], **changed: Any) -> list[Any]:
@@ -67,7 +65,9 @@ def test_more_hosts_fit_too(number: int, length: int) -> None:
 
 
 def test_few_hosts_have_times_and_words() -> None:
-    lines = rendered(["a", "b", "c"], pairs(["a", "b", "c"], a_b=row("a", "b", "no_answer"), b_a=row("b", "a", p50=None)))
+    lines = rendered(
+        ["a", "b", "c"], pairs(["a", "b", "c"], a_b=row("a", "b", "no_answer"), b_a=row("b", "a", p50=None))
+    )
     assert lines == [
         "Network net: 5 of 6 pairs good (row sends to column; median in ms)",
         "             1         2         3",
@@ -113,7 +113,9 @@ def test_of_too_many_hosts_only_failures_are_shown() -> None:
 
 def test_a_dead_host_of_too_many_is_shown_in_bands() -> None:
     hosts = [f"node{place}" for place in range(1, 31)]
-    rows = [dict(one, ok=False, kind="no_answer") if "node9" in (one["from"], one["to"]) else one for one in pairs(hosts)]
+    rows = [
+        dict(one, ok=False, kind="no_answer") if "node9" in (one["from"], one["to"]) else one for one in pairs(hosts)
+    ]
     lines = rendered(hosts, rows)
     whole = [line for line in lines if line.startswith(" 9 node9")]
     assert len(whole) > 1
