@@ -99,6 +99,7 @@ class CallbackModule(CallbackBase):
         self._play, self._hosts = "", 0
         self._waiting: Waiting | None = None
         self._over = threading.Event()
+        self._watcher: threading.Thread | None = None
 
     def set_options(self, task_keys: Any = None, var_options: Any = None, direct: Any = None) -> None:
         """Take the interval, and refuse a senseless one before anything runs."""
@@ -113,9 +114,12 @@ class CallbackModule(CallbackBase):
         Not by a signal: its handler could come in the midst of another write to the same stream, and tasks with a timeout need SIGALRM.
         Workers are forked while Ansible holds the lock that Display takes for each write, so no worker inherits it from this thread.
         """
-        threading.Thread(target=self._watch, name="overlay-progress", daemon=True).start()
-        # A run that ends by an error has no statistics.
-        atexit.register(self._over.set)
+        # Each playbook of the command line begins with this event, and the statistics come after the last.
+        if self._watcher is None:
+            self._watcher = threading.Thread(target=self._watch, name="overlay-progress", daemon=True)
+            self._watcher.start()
+            # A run that ends by an error has no statistics.
+            atexit.register(self._over.set)
 
     def v2_playbook_on_play_start(self, play: Any) -> None:
         """Learn how many hosts take part, in this batch of them if there are several."""
@@ -126,7 +130,7 @@ class CallbackModule(CallbackBase):
     def v2_playbook_on_task_start(self, task: Any, is_conditional: bool) -> None:
         """A task begins; what is left of the one before is of no interest."""
         throttle = task.throttle if isinstance(task.throttle, int) else 0
-        most = min(filter(None, (context.CLIARGS["forks"], throttle)))
+        most = min(filter(None, (context.CLIARGS.get("forks") or 5, throttle)))
         name = f"{self._play} / {task.get_name()}"
         hosts = 1 if task.run_once is True else self._hosts
         self._waiting = Waiting(name, str(task._uuid), hosts, most, time.monotonic())

@@ -73,7 +73,7 @@ options:
     default: 0.0
   baseline:
     description:
-      - File on the controller with the medians of a good run. Where it is there, O(state=composed) compares with it: pairs that are
+      - File on the controller with the medians of a good run. Where it is there, O(state=composed) compares with it. Pairs that are
         slower, lost (good then, failed now), new and gone are in C(verify.json) and on the terminal. Where it is not, O(state=composed)
         writes it if all pairs are good.
       - A relative one is under the folder that Ansible was started in. Empty, there is none.

@@ -136,6 +136,17 @@ def test_a_task_for_one_host_and_a_throttled_one(callback: Any) -> None:
     assert [line.split(", ")[1] for line in callback.lines] == ["0 of 1 hosts done", "0 of 2 hosts done"]
 
 
+def test_several_playbooks_of_one_run_are_watched_by_one_thread(callback: Any) -> None:
+    callback.v2_playbook_on_start(None)
+    watcher = callback._watcher
+    callback.v2_playbook_on_start(None)
+    assert callback._watcher is watcher
+    assert watcher.daemon
+    callback.v2_playbook_on_stats(None)
+    watcher.join(5)
+    assert not watcher.is_alive()
+
+
 @pytest.mark.parametrize("interval", [0, -1, float("nan")])
 def test_a_senseless_interval_is_refused(callback: Any, monkeypatch: pytest.MonkeyPatch, interval: float) -> None:
     monkeypatch.setattr(progress.CallbackBase, "set_options", lambda self, **_unused: None)
