@@ -194,7 +194,8 @@ def play(tmp_path: Path) -> dict[str, Any]:
 
 def enabled(interval: float) -> dict[str, str]:
     names = "overlay_record,multihost.overlay.progress"
-    return {"ANSIBLE_CALLBACKS_ENABLED": names, "OVERLAY_PROGRESS_INTERVAL": str(interval)}
+    # As with most users, and unlike in many containers, Python keeps what is no terminal in a buffer.
+    return {"ANSIBLE_CALLBACKS_ENABLED": names, "OVERLAY_PROGRESS_INTERVAL": str(interval), "PYTHONUNBUFFERED": ""}
 
 
 def lines(running: Running) -> list[str]:

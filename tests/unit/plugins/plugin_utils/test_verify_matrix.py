@@ -41,10 +41,12 @@ def names(number: int, length: int) -> list[str]:
 def test_no_line_is_longer_than_80_columns_and_every_pair_is_shown(number: int, length: int) -> None:
     hosts = names(number, length)
     for failed in [(), *((kind,) for kind in KINDS), KINDS]:
-        for time in (0.234, 98765.4, None):
+        for time in (0.234, 23456.7, None):
             rows = pairs(hosts)
             for place, one in enumerate(rows):
                 one.update(row(one["from"], one["to"], None, time, 0.123456))
+                if place == 0 and time:
+                    one["rtt_ms"]["p50"] = 9 * time
                 if failed and place % 2:
                     one.update(ok=False, kind=failed[place // 2 % len(failed)])
             lines = rendered(hosts, rows, NETWORK)
@@ -52,6 +54,7 @@ def test_no_line_is_longer_than_80_columns_and_every_pair_is_shown(number: int, 
             table = [line for line in lines if line.endswith(".") or " . " in line]
             assert len(table) >= number
             assert not any("those with failed pairs" in line for line in lines)
+            assert any("slow: " in line for line in lines) == (number > 2 and time is not None)
             assert all(any(host in line for line in lines) for host in hosts)
 
 
