@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 import json
-from typing import Any, Callable, Sequence
+from typing import Any, Sequence
 
 Json = dict[str, Any]
 Key = tuple[str, str, str]
@@ -78,15 +78,23 @@ def compare(baseline: dict[Key, float | None], rows: Sequence[Json], times: floa
     return {"slower": slower, "lost": lost, "new": new, "gone": gone}
 
 
-def _named(pairs: Sequence[Json], words: Callable[[Json], str]) -> str:
-    names = [f"{pair['network']}: {pair['from']} -> {pair['to']}{words(pair)}" for pair in pairs[:NAMED]]
-    return "; ".join(names) + (f"; and {len(pairs) - NAMED} more" if len(pairs) > NAMED else "")
+def _words(pair: Json) -> str:
+    """A pair, and what is known of it."""
+    times = f": {pair['p50']} ms, was {pair['was']}" if "was" in pair else ""
+    kind = f": {pair['kind']}" if "kind" in pair else ""
+    return f"{pair['network']}: {pair['from']} -> {pair['to']}{times}{kind}"
+
+
+def named(pairs: Sequence[Json]) -> list[str]:
+    """The first few pairs, and how many more there are."""
+    more = [f"and {len(pairs) - NAMED} more"] if len(pairs) > NAMED else []
+    return [*map(_words, pairs[:NAMED]), *more]
 
 
 def slower_words(found: Json) -> str:
     """The warning; a slower pair is a good one all the same."""
-    times = _named(found["slower"], lambda pair: f" {pair['p50']} ms, was {pair['was']}")
-    return f"{len(found['slower'])} pair(s) are slower than in the baseline {found['path']}: {times}"
+    pairs = found["slower"]
+    return f"{len(pairs)} pair(s) are slower than in the baseline {found['path']}: {'; '.join(named(pairs))}"
 
 
 def first_words(path: str, written: bool, why_not: str) -> list[str]:
@@ -99,9 +107,5 @@ def first_words(path: str, written: bool, why_not: str) -> list[str]:
 def compared_words(found: Json) -> list[str]:
     """How this run compares; the slower pairs have a warning of their own."""
     counts = ", ".join(f"{len(found[word])} {word}" for word in ("slower", "lost", "new", "gone"))
-    told = [
-        f"   {word}: " + _named(found[word], lambda pair: f" {pair['kind']}" if "kind" in pair else "")
-        for word in ("lost", "new", "gone")
-        if found[word]
-    ]
+    told = [f"   {word}: {text}" for word in ("lost", "new", "gone") for text in named(found[word])]
     return [f"Baseline {found['path']}: {counts}", *told]
