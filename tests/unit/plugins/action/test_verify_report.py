@@ -167,6 +167,7 @@ def test_a_good_run_becomes_the_baseline_and_the_next_is_compared(action, tmp_pa
 
 def test_pairs_that_are_lost_new_and_gone_are_told(action, tmp_path, said):
     proof(action, tmp_path, hosts=("a", "b", "old"))
+    said["display"].clear()
     silent = {"a_b": heard(arrived=0), "b_a": heard(arrived=0)}
     result, written = proof(action, tmp_path, hosts=("a", "b", "new"), **silent)
     assert result["failed"]
