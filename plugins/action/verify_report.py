@@ -22,8 +22,9 @@ from ansible_collections.multihost.overlay.plugins.module_utils._ping_report imp
     make_report,
     make_rows,
     merge_rounds,
-    render,
 )
+from ansible_collections.multihost.overlay.plugins.plugin_utils import _baseline
+from ansible_collections.multihost.overlay.plugins.plugin_utils._verify_matrix import render
 
 # What the hosts' tasks registered; role overlay_verify uses these names.
 STARTED, PROBED, COLLECTED = "__overlay_verify_started", "__overlay_verify_probed", "__overlay_verify_collected"
@@ -47,6 +48,8 @@ ARGUMENTS: dict[str, Json] = {
     "plan": {"type": "dict"},
     **TIMING,
     "max_loss": {"type": "float", "default": 0.0},
+    "baseline": {"type": "str", "default": ""},
+    "slower": {"type": "float", "default": 3.0},
     "report_dir": {"type": "str", "default": "./overlay-report"},
 }
 # What a host may write down in one run: hosts hand their books over in one piece.
@@ -75,7 +78,7 @@ def registered(hostvars: Any, hosts: list[str], name: str, run: str) -> Json:
 
 def settings_problem(args: Json) -> str:
     """What of the settings cannot be."""
-    least = {"count": 1, "interval": 0.01, "patience": 1, "peers": 0, "rounds": 1, "streams": 0}
+    least = {"count": 1, "interval": 0.01, "patience": 1, "peers": 0, "rounds": 1, "streams": 0, "slower": 1}
     low = [f"overlay_verify_{name} must be {bound} or more" for name, bound in least.items() if args[name] < bound]
     if low:
         return "; ".join(low)
@@ -89,16 +92,61 @@ def settings_problem(args: Json) -> str:
     return ""
 
 
-def write_report(directory: str, report: Json) -> str:
-    """Write verify.json, whole or not at all; return its path."""
-    folder = os.path.abspath(os.path.expanduser(directory))
-    os.makedirs(folder, exist_ok=True)
-    path = os.path.join(folder, "verify.json")
+def write_whole(path: str, content: Json) -> None:
+    """Write JSON, whole or not at all."""
+    os.makedirs(os.path.dirname(path), exist_ok=True)
     with open(path + ".new", "w", encoding="utf-8") as stream:
-        json.dump(report, stream, indent=2)
+        json.dump(content, stream, indent=2)
         stream.write("\n")
     os.replace(path + ".new", path)
+
+
+def write_report(directory: str, report: Json) -> str:
+    """Write verify.json; return its path."""
+    path = os.path.join(on_controller(directory), "verify.json")
+    write_whole(path, report)
     return path
+
+
+def on_controller(path: str) -> str:
+    """The absolute path; a relative one is under the folder that Ansible was started in."""
+    return os.path.abspath(os.path.expanduser(path))
+
+
+def read_baseline(path: str) -> dict[_baseline.Key, float | None] | None:
+    """The medians to compare with; None when there is no baseline yet."""
+    try:
+        with open(path, encoding="utf-8") as stream:
+            return _baseline.parse(stream.read())
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError) as exc:
+        raise AnsibleActionFail(
+            f"overlay_verify_baseline: {path} on the controller cannot be used: {exc}. Name another file, or remove this "
+            "one: the next good run writes a new one."
+        ) from None
+
+
+def may_be_written(path: str) -> bool:
+    """Whether a file can be made there, with the folders that lack."""
+    folder = os.path.dirname(path)
+    while not os.path.lexists(folder):
+        folder = os.path.dirname(folder)
+    return os.path.isdir(folder) and os.access(folder, os.W_OK | os.X_OK)
+
+
+def compare(args: Json, report: Json) -> tuple[Json, list[str]]:
+    """What verify.json and the terminal say of the baseline; it is written when there is none and the run is good."""
+    path, rows, failed = on_controller(args["baseline"]), report["pairs"], report["summary"]["failed"]
+    medians = read_baseline(path)
+    if medians is not None:
+        found = {"path": path, "written": False, **_baseline.compare(medians, rows, args["slower"])}
+        return found, _baseline.compared_words(found)
+    good = bool(rows) and not failed
+    if good:
+        write_whole(path, _baseline.compose(rows))
+    found = {"path": path, "written": good, **_baseline.compare({}, [], args["slower"])}
+    return found, _baseline.first_words(path, good, f"{failed} pair(s) failed" if failed else "there is no pair")
 
 
 class ActionModule(ActionBase):
@@ -135,7 +183,16 @@ class ActionModule(ActionBase):
         problem = settings_problem(args)
         if problem:
             raise AnsibleActionFail(problem)
+        self._begin_baseline(args)
         return {"run": {"id": secrets.token_hex(8), "begun": time.time()}}
+
+    def _begin_baseline(self, args: Json) -> None:
+        """A baseline of no use is refused before a packet is sent."""
+        path = on_controller(args["baseline"])
+        if args["baseline"] and read_baseline(path) is None and not may_be_written(path):
+            raise AnsibleActionFail(
+                f"overlay_verify_baseline: {path} is not there, and cannot be written on the controller by this user. Name another file."
+            )
 
     def _plan(self, args: Json, task_vars: Json) -> Json:
         started = registered(task_vars["hostvars"], args["hosts"], STARTED, args["run"]["id"])
@@ -156,8 +213,12 @@ class ActionModule(ActionBase):
         rows = merge_rounds([make_rows(book) for book in books])
         checks = merge_checks([make_checks(book) for book in books])
         report = make_report(plan, rows, checks, time.time() - args["run"]["begun"])
+        words: list[str] = []
+        if args["baseline"]:
+            report["baseline"], words = compare(args, report)
         path = write_report(args["report_dir"], report)
         self._show(hosts, report)
+        self._show_baseline(report, words)
         self._warn(collected)
         result = {"path": path, "summary": report["summary"], "msg": f"all {len(rows)} pairs are good; see {path}"}
         if report["summary"]["failed"] or report["summary"]["checks_failed"]:
@@ -178,3 +239,9 @@ class ActionModule(ActionBase):
             display.warning("verify proved nothing: there is no network to verify (overlay_verify_networks is empty).")
         else:
             display.display(render(hosts, report))
+
+    def _show_baseline(self, report: Json, words: list[str]) -> None:
+        for line in words:
+            Display().display(line)
+        if report.get("baseline", {}).get("slower"):
+            Display().warning(_baseline.slower_words(report["baseline"]))

@@ -9,7 +9,7 @@ one pair only.
 
 from __future__ import annotations
 
-from typing import Any, Dict, List, Set, Tuple
+from typing import Any, Dict, List, Sequence, Set, Tuple
 
 from ansible_collections.multihost.overlay.plugins.module_utils._ping_codec import (
     DATAGRAM,
@@ -42,6 +42,20 @@ KNOCKING, MEASURING, DRAINING, SEARCHING, CLOSING, CLOSED = (
     "closed",
 )
 Packets = List[Tuple[int, int]]
+
+
+def rank(ordered: Sequence[float], percent: int) -> float:
+    """The nearest rank: the smallest value that so many percent of all do not exceed."""
+    return ordered[max(0, -(-percent * len(ordered) // 100) - 1)]
+
+
+def round_trips(times: Sequence[float]) -> List[float] | None:
+    """Least, mean, greatest, 50th and 99th percentile; None of no times."""
+    if not times:
+        return None
+    ordered = sorted(times)
+    mean = sum(ordered) / len(ordered)
+    return [round(value, 3) for value in (ordered[0], mean, ordered[-1], rank(ordered, 50), rank(ordered, 99))]
 
 
 class NameCheck:
@@ -357,12 +371,10 @@ class Pair:
 
     def result(self) -> Dict[str, Any]:
         """This side's book."""
-        times = [rtt * 1000.0 for rtt in self.replies.values()]
-        rtt = [round(value, 3) for value in (min(times), sum(times) / len(times), max(times))] if times else None
         return {
             "sent": self.sent,
             "replied": len(self.replies),
-            "rtt": rtt,
+            "rtt": round_trips([rtt * 1000.0 for rtt in self.replies.values()]),
             "full_replied": self.full_replied,
             "largest_replied": self.search.low if self.search else None,
             "datagrams": self.datagrams,

@@ -12,22 +12,9 @@ from ansible_collections.multihost.overlay.plugins.module_utils._ping_sample imp
 Json = Dict[str, Any]
 
 SCHEMA_VERSION = 1
-# Up to so many hosts the matrix has room for times; beyond it shows one letter for each pair.
-WIDE = 12
 NAMED_PAIRS = 20
-LETTERS = {
-    "no_answer": "X",
-    "address_taken": "A",
-    "loss": "L",
-    "mtu": "M",
-    "udp": "U",
-    "tcp": "T",
-    "name_wrong": "N",
-    "name_failed": "N",
-    "alias_wrong": "N",
-    "alias_failed": "N",
-}
-LEGEND = "X no packet arrives, A address taken, L loss, U no UDP, T no TCP, M full-size packets fail, N name wrong or unknown, ? not measured"
+# The order in which an agent's book has its times.
+TIMES = ("min", "avg", "max", "p50", "p99")
 
 
 def _row(network: str, source: str, target: str) -> Json:
@@ -46,7 +33,7 @@ def _row(network: str, source: str, target: str) -> Json:
         "bits_per_second": None,
         "wire": None,
         "loss": None,
-        "rtt_ms": {"min": None, "avg": None, "max": None},
+        "rtt_ms": dict.fromkeys(TIMES),
         "kind": None,
         "error": None,
     }
@@ -200,7 +187,7 @@ def _measure(books: Books, row: Json, book: Json, heard: Json) -> int:
     row["bits_per_second"] = (book["stream"] or {}).get("rate")
     row["wire"] = books.wire(row["network"], row["from"], row["to"])
     if book["rtt"]:
-        row["rtt_ms"] = dict(zip(("min", "avg", "max"), book["rtt"]))
+        row["rtt_ms"] = dict(zip(TIMES, book["rtt"]))
     return arrived
 
 
@@ -346,43 +333,6 @@ def make_report(plan: Json, rows: List[Json], checks: List[Json], seconds: float
         "checks": checks,
         "summary": summary,
     }
-
-
-def _cell(row: Json, wide: bool) -> str:
-    if not row["ok"]:
-        letter = LETTERS.get(row["kind"], "?")
-        return row["kind"] if wide else letter
-    if not wide:
-        return "+"
-    # Arrived, but the answer did not: the other direction fails and has the time.
-    return "one-way" if row["rtt_ms"]["avg"] is None else f"{row['rtt_ms']['avg']:.2f}"
-
-
-def _grid(hosts: List[str], rows: List[Json]) -> List[str]:
-    wide = len(hosts) <= WIDE
-    cells = {(row["from"], row["to"]): _cell(row, wide) for row in rows}
-    left = max(len(host) for host in hosts) + 4
-    least = 6 if wide else 2
-    widths = {host: max(least, *(len(cells.get((source, host), "")) for source in hosts)) + 1 for host in hosts}
-    lines = [" " * left + "".join(f"{place:>{widths[host]}}" for place, host in enumerate(hosts, 1))]
-    for place, source in enumerate(hosts, 1):
-        line = f"{place:>3} {source:<{left - 4}}"
-        lines.append(line + "".join(f"{cells.get((source, host), '.'):>{widths[host]}}" for host in hosts))
-    return lines
-
-
-def render(hosts: List[str], report: Json) -> str:
-    """The matrices for the terminal: rows send, columns receive."""
-    lines = []
-    for network in report["networks"]:
-        rows = [row for row in report["pairs"] if row["network"] == network]
-        good = sum(row["ok"] for row in rows)
-        unit = "rtt in ms" if len(hosts) <= WIDE else "+ good"
-        lines.append(f"Network {network}: {good} of {len(rows)} pairs good (row sends to column; {unit})")
-        lines.extend(_grid(hosts, rows))
-        if len(hosts) > WIDE and good < len(rows):
-            lines.append("    " + LEGEND)
-    return "\n".join(lines)
 
 
 def failure_text(report: Json, path: str) -> str:

@@ -30,7 +30,7 @@ attributes:
 options:
   state:
     description:
-      - V(begun) numbers the run, and refuses it when hosts are left out of the play.
+      - V(begun) numbers the run, and refuses it when hosts are left out of the play, or when O(baseline) is of no use.
       - V(planned) chooses a container or a free address for each host and network.
       - V(composed) writes C(verify.json), prints a matrix for each network, and fails when a pair failed.
     type: str
@@ -87,6 +87,20 @@ options:
     description: The greatest loss, as a fraction, at which a pair is still good.
     type: float
     default: 0.0
+  baseline:
+    description:
+      - File on the controller with the medians of a good run. Where it is there, O(state=composed) compares with it. Pairs that are
+        slower, lost (good then, failed now), new and gone are in C(verify.json) and on the terminal. Where it is not, O(state=composed)
+        writes it if all pairs are good.
+      - A relative one is under the folder that Ansible was started in. Empty, there is none.
+    type: str
+    default: ""
+  slower:
+    description:
+      - A pair is slower when its median is more than so many times that of O(baseline), and at least one millisecond above it.
+        It is warned of, and is no failure.
+    type: float
+    default: 3.0
   report_dir:
     description:
       - Folder on the controller for C(verify.json). A relative one is under the folder that Ansible was started in.

@@ -18,7 +18,6 @@ from tests.e2e.shared import HOSTS, NETWORKS, leftovers, read, verify
 pytestmark = [pytest.mark.lab, pytest.mark.long]
 
 NETWORK = NETWORKS[0]
-SERVICE = "service"
 # Of a run of these: only the network that has containers, so that no engine has to start any.
 SETTINGS: dict[str, Any] = {"overlay_verify_networks": [NETWORK]}
 ALL = {(source, target) for source in HOSTS for target in HOSTS if source != target}
@@ -29,19 +28,33 @@ Trouble = tuple[dict[tuple[str, str], str], str]
 Fault = Callable[[Cluster], AbstractContextManager[Trouble]]
 
 
+def service(host: str) -> str:
+    """The name of the container of a user's on a host."""
+    return f"service-{host}"
+
+
+def remove_services(cluster: Cluster) -> None:
+    cluster.remove_containers(*map(service, HOSTS))
+
+
+def start_services(cluster: Cluster) -> None:
+    """One on each host, new."""
+    remove_services(cluster)
+    for host in HOSTS:
+        cluster.start_service(host, service(host), NETWORK, "--network-alias", f"alias-{host}")
+
+
 @pytest.fixture(scope="module")
 def services(cluster: Cluster) -> Iterator[Cluster]:
-    """A container of a user's on each host, which have met."""
-    cluster.remove_containers(SERVICE)
-    for host in HOSTS:
-        cluster.start_service(host, SERVICE, NETWORK, "--network-alias", f"alias-{host}")
+    """A container of a user's on each host."""
+    start_services(cluster)
     yield cluster
-    cluster.remove_containers(SERVICE)
+    remove_services(cluster)
 
 
 def inspect(cluster: Cluster, host: str) -> dict[str, Any]:
     """The container on a host."""
-    found: dict[str, Any] = json.loads(cluster.out(host, "docker", "inspect", SERVICE))[0]
+    found: dict[str, Any] = json.loads(cluster.out(host, "docker", "inspect", service(host)))[0]
     return found
 
 
@@ -194,8 +207,8 @@ def engine_down(cluster: Cluster) -> Iterator[Trouble]:
     yield {pair: "engine_down" for pair in ALL if "node3" in pair}, "node3: the Docker engine does not answer"
     cluster.run("node3", "systemctl", "start", "docker.socket", "docker.service")
     wait_for("node3's engine", lambda: cluster.run("node3", "docker", "info", check=False).returncode == 0)
-    if cluster.out("node3", "docker", "inspect", "--format", "{{.State.Running}}", SERVICE) != "true":
-        cluster.run("node3", "docker", "start", SERVICE)
+    if cluster.out("node3", "docker", "inspect", "--format", "{{.State.Running}}", service("node3")) != "true":
+        cluster.run("node3", "docker", "start", service("node3"))
 
 
 FAULTS: tuple[Fault, ...] = (
@@ -254,7 +267,7 @@ def test_all_is_measured_where_nothing_is_wrong(services: Cluster, tmp_path: Pat
 
 def test_networks_are_apart_and_containers_get_out(cluster: Cluster, tmp_path: Path) -> None:
     """With the proof's own endpoints, which on all hosts but one are on both networks."""
-    cluster.remove_containers(SERVICE)
+    remove_services(cluster)
     verify(tmp_path)
     checks = read(tmp_path, "verify.json")["checks"]
     assert {row["ok"] for row in checks} == {True}
@@ -267,9 +280,7 @@ def test_networks_are_apart_and_containers_get_out(cluster: Cluster, tmp_path: P
 
 
 def test_a_way_out_that_is_closed_is_named(services: Cluster, tmp_path: Path) -> None:
-    for host in HOSTS:
-        services.remove_containers(SERVICE)
-        services.start_service(host, SERVICE, NETWORK)
+    start_services(services)
     inside(services, "node2", "ip", "route", "del", "default")
     run = verify(tmp_path, succeeds=False, extra_vars=SETTINGS)
     assert kinds(tmp_path) == {}
@@ -279,11 +290,9 @@ def test_a_way_out_that_is_closed_is_named(services: Cluster, tmp_path: Path) ->
 
 def test_round_after_round_gives_no_false_alarm(cluster: Cluster, tmp_path: Path) -> None:
     """A thousand rounds, the agents running them back to back."""
-    cluster.remove_containers(SERVICE)
-    for host in HOSTS:
-        cluster.start_service(host, SERVICE, NETWORK)
+    start_services(cluster)
     settings = {**SETTINGS, "overlay_verify_rounds": 1000, "overlay_verify_count": 3, "overlay_verify_interval": 0.02}
     verify(tmp_path, extra_vars=settings, timeout=3000)
     assert {row["rounds"]["count"] for row in read(tmp_path, "verify.json")["pairs"]} == {1000}
     assert {row["rounds"]["failed"] for row in read(tmp_path, "verify.json")["pairs"]} == {0}
-    cluster.remove_containers(SERVICE)
+    remove_services(cluster)

@@ -48,8 +48,10 @@ def check_proof(report: Path) -> None:
         assert set(row) == ROW
         assert (row["ok"], row["address_ok"], row["name_ok"], row["mtu_ok"], row["loss"]) == (True, True, True, True, 0)
         assert (row["kind"], row["error"]) == (None, None)
-        assert set(row["rtt_ms"]) == {"min", "avg", "max"}
-        assert 0 < row["rtt_ms"]["min"] <= row["rtt_ms"]["avg"] <= row["rtt_ms"]["max"]
+        times = row["rtt_ms"]
+        assert set(times) == {"min", "avg", "max", "p50", "p99"}
+        assert 0 < times["min"] <= times["avg"] <= times["max"]
+        assert times["min"] <= times["p50"] <= times["p99"] <= times["max"]
 
 
 def check_findings(report: Path) -> None:
@@ -75,9 +77,12 @@ def test_a_second_run(cluster: Cluster, tmp_path: Path) -> None:
 
 
 def test_a_dry_run(cluster: Cluster, tmp_path: Path) -> None:
-    run = unchanged(cluster, tmp_path, arguments=["--check", "--diff"])
+    baseline = tmp_path / "baseline.json"
+    options = {"extra_vars": {"overlay_verify_baseline": str(baseline)}}
+    run = unchanged(cluster, tmp_path, arguments=["--check", "--diff"], **options)
     assert "+++" not in run.output
     assert not (tmp_path / "verify.json").exists()
+    assert not baseline.exists()
 
 
 def test_a_controller_with_two_forks(cluster: Cluster, tmp_path: Path) -> None:

@@ -12,8 +12,8 @@ import pytest
 
 from ansible_collections.multihost.overlay.plugins.module_utils._ping_plan import choose_addresses
 from tests.cluster import Cluster, wait_for
-from tests.e2e.shared import HOSTS, INVENTORY, NETWORKS, bad_pairs, leftovers, read, verify, wait_until_gone
-from tests.e2e.support import start_playbook
+from tests.e2e.shared import HOSTS, INVENTORY, NETWORKS, PAIRS, bad_pairs, leftovers, read, verify, wait_until_gone
+from tests.e2e.support import ROOT, start_playbook
 
 pytestmark = pytest.mark.lab
 
@@ -21,6 +21,7 @@ NETWORK, SUBNET = NETWORKS[0], "10.100.20.0/24"
 SERVICE = "service"
 POOL = f"docker/network/v1.0/ipam/default/data/GlobalDefault/{SUBNET}/"
 ADDRESSES = {"node1": "10.88.20.11", "node2": "10.88.20.12", "node3": "10.88.20.13"}
+LATE = ROOT / "tests" / "e2e" / "late.py"
 # The highest address of NETWORK: temporary endpoints choose theirs from the top.
 CLAIMED = "10.100.20.254"
 
@@ -42,6 +43,73 @@ def test_one_direction_is_lost(cluster: Cluster, one_way: tuple[str, str], forks
     assert {(row["address_ok"], row["loss"], row["kind"]) for row in rows} == {(False, 1.0, "no_answer")}
     assert "left node1 and none came to node3: udp/4789 is dropped between the hosts" in run.messages
     assert leftovers(cluster) == []
+
+
+def baseline_options(folder: Path, **more: Any) -> dict[str, Any]:
+    """What keeps a run, or compares with the one that was kept. Of hosts that share two cores even ten times may be chance."""
+    return {"overlay_verify_baseline": str(folder / "baseline.json"), "overlay_verify_slower": 10, **more}
+
+
+@pytest.fixture
+def slow(cluster: Cluster, tmp_path: Path) -> Iterator[str]:
+    """A host whose packets of the overlay leave it 20 ms late; the baseline is from before."""
+    host, device, program = "node2", "host0", "/run/late.py"
+    verify(tmp_path, extra_vars=baseline_options(tmp_path))
+    cluster.write(host, program, LATE.read_text())
+    cluster.run(host, "systemd-run", "--unit=late", "python3", program, device, "0.02")
+    wait_for("the detour", lambda: cluster.run(host, "tc", "filter", "show", "dev", device, "egress").stdout, 20)
+    yield host
+    # In this order: packets that are sent to a tap that is gone are lost.
+    cluster.run(host, "tc", "qdisc", "del", "dev", device, "clsact")
+    cluster.run(host, "systemctl", "stop", "late")
+    cluster.run(host, "rm", program)
+
+
+def pairs_of(rows: list[dict[str, Any]]) -> set[tuple[str, str, str]]:
+    """(network, from, to) of some rows."""
+    return {(row["network"], row["from"], row["to"]) for row in rows}
+
+
+def test_a_host_that_became_slow_is_told_by_the_baseline(cluster: Cluster, slow: str, tmp_path: Path) -> None:
+    """A warning, no failure; and the baseline stays as it was."""
+    kept = read(tmp_path, "baseline.json")
+    first = read(tmp_path, "verify.json")["baseline"]
+    assert (first["written"], first["slower"], first["new"]) == (True, [], [])
+    assert pairs_of(kept["pairs"]) == pairs_of(read(tmp_path, "verify.json")["pairs"])
+    slower = r"pair\(s\) are slower than in the baseline"
+    run = verify(tmp_path, extra_vars=baseline_options(tmp_path), warnings=[slower])
+    found = read(tmp_path, "verify.json")["baseline"]
+    expected = {(network, *pair) for network in NETWORKS for pair in PAIRS if slow in pair}
+    assert pairs_of(found["slower"]) == expected, run.output[-3000:]
+    assert all(row["p50"] >= 20 for row in found["slower"])
+    assert (found["written"], found["lost"], found["new"], found["gone"]) == (False, [], [], [])
+    assert f"{len(expected)} slower, 0 lost, 0 new, 0 gone" in run.output
+    assert read(tmp_path, "baseline.json") == kept
+
+
+def test_pairs_that_were_lost_are_told_by_the_baseline(
+    cluster: Cluster, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    """The first run is of one network, so the other one is new; the last is of the other, so the first is gone."""
+    verify(tmp_path, extra_vars=baseline_options(tmp_path, overlay_verify_networks=[NETWORK]))
+    cut = request.getfixturevalue("one_way")
+    run = verify(tmp_path, succeeds=False, extra_vars=baseline_options(tmp_path))
+    found = read(tmp_path, "verify.json")["baseline"]
+    assert pairs_of(found["lost"]) == {(NETWORK, *cut)}
+    assert {row["kind"] for row in found["lost"]} == {"no_answer"}
+    other = [network for network in NETWORKS if network != NETWORK]
+    assert pairs_of(found["new"]) == {(network, *pair) for network in other for pair in PAIRS}
+    assert f"0 slower, 1 lost, {len(PAIRS)} new, 0 gone" in run.output
+    verify(tmp_path, succeeds=False, extra_vars=baseline_options(tmp_path, overlay_verify_networks=other))
+    assert pairs_of(read(tmp_path, "verify.json")["baseline"]["gone"]) == {(NETWORK, *pair) for pair in PAIRS}
+
+
+def test_a_damaged_baseline_is_refused_before_a_host_is_asked(cluster: Cluster, tmp_path: Path) -> None:
+    (tmp_path / "baseline.json").write_text('{"pairs": [')
+    run = verify(tmp_path, succeeds=False, extra_vars=baseline_options(tmp_path))
+    assert "baseline.json on the controller cannot be used: it is no JSON" in run.messages
+    assert run.remote == {}
+    assert not (tmp_path / "verify.json").exists()
 
 
 @pytest.fixture

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import json
+import os
 
 import pytest
 from ansible.errors import AnsibleActionFail
@@ -29,6 +30,8 @@ DEFAULTS = {
     "rounds": 1,
     "streams": 0,
     "max_loss": 0.0,
+    "baseline": "",
+    "slower": 3.0,
 }
 
 
@@ -84,7 +87,7 @@ def test_what_another_run_registered_does_not_count(action):
 def test_lost_hosts_have_rows_and_the_report_is_written_before_it_fails(action, tmp_path):
     run = begin(action)
     hostvars = {"a": {verify_report.STARTED: dict(STARTED, run_id=run["id"])}, "b": {}}
-    args = {"hosts": HOSTS, "plan": plan(action, run, hostvars), "run": run, "max_loss": 0.0}
+    args = {"hosts": HOSTS, "plan": plan(action, run, hostvars), "run": run, "max_loss": 0.0, "baseline": ""}
     result = action._compose({**args, "report_dir": str(tmp_path / "new" / "folder")}, {"hostvars": hostvars})
     assert result["failed"]
     assert "net: a -> b" in result["msg"]
@@ -110,6 +113,7 @@ def test_what_went_wrong_beside_the_pairs_is_said(action, tmp_path, monkeypatch)
         "plan": plan(action, run, hostvars),
         "run": run,
         "max_loss": 0.0,
+        "baseline": "",
         "report_dir": str(tmp_path),
     }
     action._compose(args, {"hostvars": hostvars})
@@ -120,7 +124,133 @@ def test_one_host_has_no_pairs_and_that_is_no_failure(action, tmp_path):
     run = begin(action)
     timing = {"rounds": 1, "peers": 0}
     planned = {"run": run["id"], "hosts": ["a"], "networks": ["net"], "probes": [[{"how": "none"}]], "timing": timing}
-    args = {"hosts": ["a"], "plan": planned, "run": run, "max_loss": 0.0, "report_dir": str(tmp_path)}
-    result = action._compose(args, {"hostvars": {"a": {}}})
+    baseline = tmp_path / "baseline.json"
+    args = {**DEFAULTS, "hosts": ["a"], "plan": planned, "run": run, "report_dir": str(tmp_path)}
+    result = action._compose({**args, "baseline": str(baseline)}, {"hostvars": {"a": {}}})
     assert "failed" not in result
     assert result["summary"]["pairs"] == 0
+    # Nothing was proven, so there is nothing to compare with.
+    assert not baseline.exists()
+
+
+def heard(sent=10, arrived=10, p50=0.2):
+    name = {"ok": True, "kind": None, "addresses": ["x"], "error": None}
+    return {
+        "sent": sent,
+        "replied": arrived,
+        "rtt": [0.1, p50, 9.9, p50, 9.9] if arrived else None,
+        "full_replied": True,
+        "largest_replied": None,
+        "datagrams": 0,
+        "datagram_replied": False,
+        "tcp": {"ok": None, "error": None, "rate": None},
+        "stream": None,
+        "name": name,
+        "alias": None,
+        "send_error": None,
+        "heard": {"any": arrived > 0, "series": arrived, "full": arrived > 0, "largest": 1450, "datagram": False},
+    }
+
+
+def proof(action, folder, hosts=("a", "b"), networks=("net",), **books):
+    """One whole run with a baseline; the books are a host's of its peer, as a_b. Returns the result and verify.json."""
+    hosts = list(hosts)
+    args = {**DEFAULTS, "hosts": hosts, "networks": list(networks), "baseline": str(folder / "base" / "line.json")}
+    run = action._begin(args, {"ansible_play_hosts_all": hosts})["run"]
+    views = {network: dict(VIEW, error=None) for network in networks}
+    hostvars = {host: {verify_report.STARTED: dict(STARTED, run_id=run["id"], networks=views)} for host in hosts}
+    for host in hosts:
+        peers = {peer: books.get(f"{host}_{peer}", heard()) for peer in hosts if peer != host}
+        done = {network: {"kind": None, "error": None, "mtu": 1450, "peers": peers} for network in networks}
+        hostvars[host][verify_report.PROBED] = {"run_id": run["id"]}
+        collected = {"run_id": run["id"], "rounds": [done], "errors": [], "agent_died": False}
+        hostvars[host][verify_report.COLLECTED] = collected
+    addresses = {host: f"192.0.2.{number}" for number, host in enumerate(hosts, 1)}
+    planned = action._plan({**args, "addresses": addresses, "run": run}, {"hostvars": hostvars})["plan"]
+    args.update(plan=planned, run=run, report_dir=str(folder))
+    result = action._compose(args, {"hostvars": hostvars})
+    return result, json.loads((folder / "verify.json").read_text())
+
+
+@pytest.fixture
+def said(monkeypatch):
+    """What is displayed, and warned of."""
+    found: dict[str, list[str]] = {"display": [], "warning": []}
+    for method, lines in found.items():
+        monkeypatch.setattr(
+            verify_report.Display, method, lambda _self, text, lines=lines, **_unused: lines.append(text)
+        )
+    return found
+
+
+def pair(source, target, **more):
+    return {"network": "net", "from": source, "to": target, **more}
+
+
+def test_a_good_run_becomes_the_baseline_and_the_next_is_compared(action, tmp_path, said):
+    result, written = proof(action, tmp_path)
+    path = str(tmp_path / "base" / "line.json")
+    assert written["baseline"] == {"path": path, "written": True, "slower": [], "lost": [], "new": [], "gone": []}
+    assert [path in line and "is kept" in line for line in said["display"]] == [True]
+    assert os.listdir(tmp_path / "base") == ["line.json"]
+    kept = (tmp_path / "base" / "line.json").read_text()
+    result, written = proof(action, tmp_path, a_b=heard(p50=5.0), b_a=heard(p50=1.1))
+    # Slower pairs are a warning: 1.1 ms is far more than 0.2, but not by a millisecond.
+    assert "failed" not in result
+    assert written["baseline"]["slower"] == [pair("a", "b", was=0.2, p50=5.0)]
+    assert written["baseline"]["written"] is False
+    assert said["warning"] == [f"1 pair(s) are slower than in the baseline {path}: net: a -> b: 5.0 ms, was 0.2"]
+    assert (tmp_path / "base" / "line.json").read_text() == kept
+
+
+def test_pairs_that_are_lost_new_and_gone_are_told(action, tmp_path, said):
+    proof(action, tmp_path, hosts=("a", "b", "old"))
+    said["display"].clear()
+    silent = {"a_b": heard(arrived=0), "b_a": heard(arrived=0)}
+    result, written = proof(action, tmp_path, hosts=("a", "b", "new"), **silent)
+    assert result["failed"]
+    found = written["baseline"]
+    assert found["lost"] == [pair("a", "b", kind="no_answer"), pair("b", "a", kind="no_answer")]
+    assert found["new"] == [pair("a", "new"), pair("b", "new"), pair("new", "a"), pair("new", "b")]
+    assert found["gone"] == [pair("a", "old"), pair("b", "old"), pair("old", "a"), pair("old", "b")]
+    assert said["display"][0].endswith("0 slower, 2 lost, 4 new, 4 gone")
+    assert said["display"][1:4] == [
+        "   lost: net: a -> b: no_answer",
+        "   lost: net: b -> a: no_answer",
+        "   new: net: a -> new",
+    ]
+
+
+def test_a_bad_run_is_no_baseline(action, tmp_path, said):
+    result, written = proof(action, tmp_path, a_b=heard(arrived=0), b_a=heard(arrived=0))
+    assert result["failed"]
+    assert written["baseline"]["written"] is False
+    assert not (tmp_path / "base").exists()
+    assert "is not written, because 2 pair(s) failed" in said["display"][-1]
+
+
+@pytest.mark.parametrize("text", ["{", "[]", '{"kind": "another"}', "\x00"])
+def test_a_file_that_is_no_baseline_is_refused_before_anything_is_sent(action, tmp_path, text):
+    path = tmp_path / "baseline.json"
+    path.write_text(text)
+    with pytest.raises(
+        AnsibleActionFail, match=r"overlay_verify_baseline: .*baseline\.json on the controller cannot be used"
+    ):
+        begin(action, baseline=str(path))
+    assert path.read_text() == text
+
+
+def test_a_baseline_that_could_not_be_written_is_refused_too(action, tmp_path):
+    (tmp_path / "file").write_text("")
+    begin(action, baseline=str(tmp_path / "new" / "folders" / "baseline.json"))
+    for path in (tmp_path, tmp_path / "file" / "baseline.json"):
+        with pytest.raises(AnsibleActionFail, match="overlay_verify_baseline"):
+            begin(action, baseline=str(path))
+    (tmp_path / "link").symlink_to(tmp_path / "nowhere")
+    with pytest.raises(AnsibleActionFail, match="cannot be written"):
+        begin(action, baseline=str(tmp_path / "link" / "baseline.json"))
+
+
+def test_a_factor_below_one_is_refused(action):
+    with pytest.raises(AnsibleActionFail, match="overlay_verify_slower must be 1 or more"):
+        begin(action, slower=0.5)

@@ -18,6 +18,7 @@ from ansible_collections.multihost.overlay.plugins.module_utils._ping_pair impor
     SETTLE,
     NameCheck,
     Pair,
+    round_trips,
 )
 
 RUN = bytes.fromhex("0123456789abcdef")
@@ -85,7 +86,21 @@ def test_healthy_pair_is_measured_and_closed_at_once():
     assert pair.finished()
     assert sent[-1][2] < 4.0
     assert pair.result()["replied"] == pair.result()["sent"] == 4
-    assert pair.result()["rtt"] == [1.0, 1.0, 1.0]
+    assert pair.result()["rtt"] == [1.0] * 5
+
+
+@pytest.mark.parametrize(
+    ("times", "percentiles"),
+    [([7], [7, 7]), ([1, 2], [1, 2]), ([3, 1, 2], [2, 3]), (range(10), [4, 9]), (range(1, 201), [100, 198])],
+)
+def test_percentiles_are_the_nearest_ranks_of_what_was_measured(times, percentiles):
+    found = round_trips(times)
+    assert found and found[3:] == percentiles
+
+
+def test_one_late_answer_changes_the_mean_and_not_the_median():
+    assert round_trips([0.2] * 9 + [100.0]) == [0.2, 10.18, 100.0, 0.2, 100.0]
+    assert round_trips([]) is None
 
 
 def test_reply_alone_starts_nothing_as_a_kernel_answers_before_its_agent_listens():
