@@ -22,6 +22,8 @@ from ansible_collections.multihost.overlay.plugins.module_utils._ping_report imp
     make_rows,
     render,
 )
+from ansible_collections.multihost.overlay.plugins.plugin_utils._findings_report import write_whole
+from ansible_collections.multihost.overlay.plugins.plugin_utils._junit import junit_of_pairs
 
 # What the hosts' tasks registered; role overlay_verify uses these names.
 STARTED, PROBED, COLLECTED = "__overlay_verify_started", "__overlay_verify_probed", "__overlay_verify_collected"
@@ -137,8 +139,10 @@ class ActionModule(ActionBase):
             registered(task_vars["hostvars"], hosts, name, plan["run"]) for name in (STARTED, PROBED, COLLECTED)
         )
         rows = make_rows(Books(plan, started, probed, collected, args["max_loss"]))
-        report = make_report(plan["networks"], rows, time.time() - args["run"]["begun"])
+        now = time.time()
+        report = dict(make_report(plan["networks"], rows, now - args["run"]["begun"]), written=round(now, 3))
         path = write_report(args["report_dir"], report)
+        write_whole(args["report_dir"], "verify.xml", junit_of_pairs(rows))
         self._show(hosts, report)
         self._warn(collected)
         result = {"path": path, "summary": report["summary"], "msg": f"all {len(rows)} pairs are good; see {path}"}
