@@ -16,8 +16,8 @@ Pair = tuple[str, str, str]
 NETWORKS = ("frontend", "backend")
 # What every field that comes from a host or a container must be shown as.
 EVIL = "</style></title><script>alert(1)</script><img src=x onerror=alert(2)>\" onfocus='alert(3)' javascript:alert(4) {{ 7*7 }} &lt;"
-LOST = {"ok": False, "address_ok": False, "loss": 1.0, "mtu_ok": False, "kind": "no_answer"}
-UNMEASURED = {
+LOST: Json = {"ok": False, "address_ok": False, "loss": 1.0, "mtu_ok": False, "kind": "no_answer"}
+UNMEASURED: Json = {
     "ok": False,
     "address_ok": None,
     "name_ok": None,
@@ -25,7 +25,7 @@ UNMEASURED = {
     "loss": None,
     "kind": "host_unreachable",
 }
-NO_TIMES = {"rtt_ms": dict.fromkeys(("min", "avg", "p50", "p99", "max"))}
+NO_TIMES: Json = {"rtt_ms": dict.fromkeys(("min", "avg", "p50", "p99", "max"))}
 
 
 def names(number: int) -> list[str]:
@@ -119,7 +119,9 @@ def broken(folder: Path, number: int = 3) -> Json:
     """One direction is dead, another loses packets, one name is unknown, one host was not there; nothing new from preflight."""
     hosts = names(number)
     first, second, last = hosts[0], hosts[1], hosts[-1]
-    rows = {("frontend", first, last): {**LOST, **NO_TIMES, "error": f"no packet from {first} arrived at {last}"}}
+    rows: dict[Pair, Json] = {
+        ("frontend", first, last): {**LOST, **NO_TIMES, "error": f"no packet from {first} arrived at {last}"}
+    }
     rows["frontend", second, first] = {"ok": False, "loss": 0.2, "kind": "loss", "error": "2 of 10 packets were lost"}
     rows["backend", second, first] = {
         "ok": False,

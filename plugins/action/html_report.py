@@ -61,6 +61,18 @@ def write_all(args: Mapping[str, Any], sources: Mapping[str, Source]) -> dict[st
     return {"changed": False, "path": path, "summary": summary}
 
 
+def make(args: Mapping[str, Any]) -> dict[str, Any]:
+    """Read, write, say where."""
+    folder = os.path.abspath(os.path.expanduser(args["report_dir"]))
+    sources = {name: read_source(folder, name) for name in NAMES}
+    for source in sources.values():
+        if source.state == "broken":
+            Display().warning(source.problem)
+    written = write_all(args, sources)
+    Display().display(f"report: {written['summary']['words']}; the page is {written['path']}")
+    return written
+
+
 class ActionModule(ActionBase):
     """Makes the page of what verify, preflight and doctor have written."""
 
@@ -69,14 +81,7 @@ class ActionModule(ActionBase):
     _supports_async = False
 
     def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
-        """Read, write, say where."""
+        """Check the arguments, and make it."""
         result: dict[str, Any] = super().run(tmp, task_vars)
         _validation, args = self.validate_argument_spec(ARGUMENTS)
-        folder = os.path.abspath(os.path.expanduser(args["report_dir"]))
-        sources = {name: read_source(folder, name) for name in NAMES}
-        for source in sources.values():
-            if source.state == "broken":
-                Display().warning(source.problem)
-        written = write_all(args, sources)
-        Display().display(f"report: {written['summary']['words']}; the page is {written['path']}")
-        return dict(result, **written)
+        return dict(result, **make(args))

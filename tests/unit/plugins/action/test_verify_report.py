@@ -5,6 +5,8 @@
 from __future__ import annotations
 
 import json
+import time
+from xml.etree import ElementTree
 
 import pytest
 from ansible.errors import AnsibleActionFail
@@ -67,13 +69,16 @@ def test_lost_hosts_have_rows_and_the_report_is_written_before_it_fails(action, 
     assert result["failed"]
     assert "net: a -> b" in result["msg"]
     written = json.loads((tmp_path / "new" / "folder" / "verify.json").read_text())
-    assert set(written) == {"schema_version", "networks", "pairs", "summary"}
+    assert set(written) == {"schema_version", "networks", "pairs", "summary", "written"}
+    assert 0 <= time.time() - written["written"] < 60
     assert [(row["from"], row["to"], row["ok"]) for row in written["pairs"]] == [("a", "b", False), ("b", "a", False)]
     assert set(written["pairs"][0]) == {
         *("network", "from", "to", "ok", "address_ok", "name_ok", "mtu_ok", "loss", "rtt_ms", "kind", "error")
     }
     assert written["summary"]["failed"] == 2
-    assert list((tmp_path / "new" / "folder").iterdir()) == [tmp_path / "new" / "folder" / "verify.json"]
+    assert sorted(path.name for path in (tmp_path / "new" / "folder").iterdir()) == ["verify.json", "verify.xml"]
+    cases = ElementTree.fromstring((tmp_path / "new" / "folder" / "verify.xml").read_bytes()).iter("testcase")
+    assert [(case.get("name"), len(case)) for case in cases] == [("a -> b", 1), ("b -> a", 1)]
 
 
 def test_what_went_wrong_beside_the_pairs_is_said(action, tmp_path, monkeypatch):
