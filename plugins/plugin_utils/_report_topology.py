@@ -52,28 +52,33 @@ def ring(labels: Sequence[str]) -> tuple[list[tuple[Point, float]], Point]:
     return [((x - corner[0], y - corner[1]), angle) for (x, y), angle in spots], size
 
 
-def edge(begin: Point, end: Point, cards: bool) -> Point:
-    """Where a line from ``begin`` meets the border of what stands at ``end``."""
-    across, down = begin[0] - end[0], begin[1] - end[1]
-    length = math.hypot(across, down) or 1.0
-    if not cards:
-        return end[0] + across / length * (DOT + 3), end[1] + down / length * (DOT + 3)
-    half = (CARD[0] / 2 + 4, CARD[1] / 2 + 4)
-    share = min(half[0] / abs(across) if across else math.inf, half[1] / abs(down) if down else math.inf, 1.0)
-    return end[0] + across * share, end[1] + down * share
-
-
-def aside(begin: Point, end: Point) -> tuple[Point, Point]:
-    """Both ends moved to one side of the way, so that the two directions lie beside one another."""
+def shift_of(begin: Point, end: Point) -> Point:
+    """To one side of the way, so that the two directions lie beside one another."""
     across, down = end[0] - begin[0], end[1] - begin[1]
     length = math.hypot(across, down) or 1.0
-    shift = (-down / length * GAP, across / length * GAP)
-    return (begin[0] + shift[0], begin[1] + shift[1]), (end[0] + shift[0], end[1] + shift[1])
+    return -down / length * GAP, across / length * GAP
+
+
+def share_of(way: float, half: float, shift: float) -> float:
+    """How much of a way lies within what stands at its end, on one axis."""
+    return (math.copysign(half, way) - shift) / way if way else math.inf
+
+
+def edge(begin: Point, end: Point, shift: Point, cards: bool) -> Point:
+    """Where the shifted line from ``begin`` meets the border of what stands at ``end``."""
+    across, down = begin[0] - end[0], begin[1] - end[1]
+    if cards:
+        half = (CARD[0] / 2 + 4, CARD[1] / 2 + 4)
+        share = min(share_of(across, half[0], shift[0]), share_of(down, half[1], shift[1]), 1.0)
+    else:
+        share = (DOT + 3) / (math.hypot(across, down) or 1.0)
+    return end[0] + shift[0] + across * share, end[1] + shift[1] + down * share
 
 
 def line(begin: Point, end: Point, cards: bool) -> Json:
-    first, last = edge(end, begin, cards), edge(begin, end, cards)
-    first, last = aside(first, last)
+    """From border to border."""
+    shift = shift_of(begin, end)
+    first, last = edge(end, begin, shift, cards), edge(begin, end, shift, cards)
     return {"x1": round(first[0], 1), "y1": round(first[1], 1), "x2": round(last[0], 1), "y2": round(last[1], 1)}
 
 

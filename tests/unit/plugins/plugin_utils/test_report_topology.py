@@ -68,3 +68,14 @@ def test_without_a_proof_nothing_is_good() -> None:
     assert {node["state"] for node in found["nodes"]} == {"unknown"}
     assert {net["state"] for net in found["networks"]} == {"unknown"}
     assert found["links"] == []
+
+
+@pytest.mark.parametrize("number", [2, 3, CARDS])
+def test_lines_end_at_the_borders_of_cards(number: int) -> None:
+    found = drawn(number)
+    centres = {node["name"]: (node["x"], node["y"]) for node in found["nodes"]}
+    for link in found["links"]:
+        source, target = link["title"].split(":")[0].split(" → ")
+        for host, x, y in ((source, link["x1"], link["y1"]), (target, link["x2"], link["y2"])):
+            apart = (abs(x - centres[host][0]) - CARD[0] / 2, abs(y - centres[host][1]) - CARD[1] / 2)
+            assert max(apart) == pytest.approx(4, abs=0.2), link
