@@ -28,6 +28,10 @@ help:  ## Show this
 system:  ## Install what the machine lacks (Debian, as root)
 	@.ci/system-packages
 
+.PHONY: browser
+browser:  ## Install the browser that tests look at the report with (Debian, as root)
+	@.ci/system-packages browser
+
 # Whether there is something to do is decided by what the files say, not by their times: a checkout sets all times anew.
 .PHONY: venv
 venv:  ## Set up .venv with the pinned Ansible and the tools
@@ -38,13 +42,14 @@ demo: system venv  ## Three hosts on this machine, overlay networks, every pair 
 	@.ci/need-root demo
 	$(BIN)/ansible-playbook -i $(LAB_INVENTORY) playbooks/lab_up.yml
 	$(BIN)/ansible-playbook -i $(LAB_INVENTORY) site.yml
+	@echo "Look at the report: file://$(CURDIR)/overlay-report/report.html"
 
 .PHONY: test
-test: system venv  ## All tests, as CI runs them
+test: system browser venv  ## All tests, as CI runs them
 	@$(BIN)/python -m tests.run_suites
 
 .PHONY: test-long
-test-long: system venv  ## All tests and those that take longer
+test-long: system browser venv  ## All tests and those that take longer
 	@$(BIN)/python -m tests.run_suites --long
 
 .PHONY: lint
@@ -78,7 +83,7 @@ molecule: system venv  ## Scenarios on hosts of the lab
 	@$(BIN)/python -m tests.run_molecule
 
 .PHONY: e2e
-e2e: system venv  ## Bad input, brownfield hosts, failures that verify must see
+e2e: system browser venv  ## Bad input, brownfield hosts, failures that verify must see
 	@.ci/need-root e2e
 	$(BIN)/python -m pytest tests/e2e -m "not long"
 

@@ -39,9 +39,9 @@ errors first, each with its host, what was seen and the cure, and write all find
 - **info**: good to know, or put right by a later role.
 
 The JSON is `{"schema_version", "findings": [{"host", "id", "level", "message", "evidence", "fix"}], "summary": {"hosts", "hosts_read",
-"errors", "warnings", "infos"}}`, errors first. A finding about a path between hosts has `from` and `to` besides, and `preflight.json` has
-`underlay`, what was measured ([probe.md](probe.md)). In the XML each host is a test case, which fails if a finding of this host ends the
-run, and each finding is one.
+"errors", "warnings", "infos"}, "hosts", "written", "seconds"}`, errors first ([report.md](report.md)). A finding about a path between
+hosts has `from` and `to` besides, and `preflight.json` has `underlay`, what was measured ([probe.md](probe.md)). In the XML each host is a
+test case, which fails if a finding of this host ends the run, and each finding is one.
 
 What cannot be read is a finding (`unreadable`, `unexamined`), never a crash. A Docker engine that does not run is not started in order to
 ask it. Networks are never listed over the engine's API: with a store that takes seconds. The trial for `vxlan_missing` is made in a

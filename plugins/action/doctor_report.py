@@ -8,8 +8,13 @@ from typing import Any
 
 from ansible.plugins.action import ActionBase
 
-from ansible_collections.multihost.overlay.plugins.plugin_utils._doctor_report import all_findings
-from ansible_collections.multihost.overlay.plugins.plugin_utils._findings_report import ARGUMENTS, conclude, results_of
+from ansible_collections.multihost.overlay.plugins.plugin_utils._doctor_report import all_findings, facts_of
+from ansible_collections.multihost.overlay.plugins.plugin_utils._findings_report import (
+    ARGUMENTS,
+    conclude,
+    hosts_section,
+    results_of,
+)
 
 HEADLINE = "The doctor found what is wrong; nothing was changed on any host."
 
@@ -27,4 +32,5 @@ class ActionModule(ActionBase):
         _validation, args = self.validate_argument_spec(ARGUMENTS)
         results = results_of(args, task_vars)
         findings = all_findings(results, args["addresses"], args["skip_unreachable"])
-        return dict(result, **conclude("doctor", HEADLINE, args, results, findings))
+        hosts = hosts_section(results, facts_of(results))
+        return dict(result, **conclude("doctor", HEADLINE, args, results, findings, hosts=hosts))

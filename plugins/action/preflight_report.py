@@ -8,8 +8,13 @@ from typing import Any
 
 from ansible.plugins.action import ActionBase
 
-from ansible_collections.multihost.overlay.plugins.plugin_utils._findings_report import ARGUMENTS, conclude, results_of
-from ansible_collections.multihost.overlay.plugins.plugin_utils._preflight_report import all_findings
+from ansible_collections.multihost.overlay.plugins.plugin_utils._findings_report import (
+    ARGUMENTS,
+    conclude,
+    hosts_section,
+    results_of,
+)
+from ansible_collections.multihost.overlay.plugins.plugin_utils._preflight_report import all_findings, facts_of
 
 OWN_ARGUMENTS: dict[str, dict[str, Any]] = {
     "networks": {"type": "list", "elements": "dict", "default": []},
@@ -36,7 +41,5 @@ class ActionModule(ActionBase):
             results, args["addresses"], args["networks"], args["skip_unreachable"], args["findings"]
         )
         # Unknown is null: the paths were not probed.
-        underlay = args["underlay"] or None
-        return dict(
-            result, **conclude("preflight", HEADLINE, args, results, findings, args["ports"], underlay=underlay)
-        )
+        others = {"underlay": args["underlay"] or None, "hosts": hosts_section(results, facts_of(results))}
+        return dict(result, **conclude("preflight", HEADLINE, args, results, findings, args["ports"], **others))

@@ -24,6 +24,8 @@ from ansible_collections.multihost.overlay.plugins.module_utils._ping_report imp
     merge_rounds,
 )
 from ansible_collections.multihost.overlay.plugins.plugin_utils import _baseline
+from ansible_collections.multihost.overlay.plugins.plugin_utils._findings_report import write_report, write_whole
+from ansible_collections.multihost.overlay.plugins.plugin_utils._junit import junit_of_pairs
 from ansible_collections.multihost.overlay.plugins.plugin_utils._verify_matrix import render
 
 # What the hosts' tasks registered; role overlay_verify uses these names.
@@ -92,22 +94,6 @@ def settings_problem(args: Json) -> str:
     return ""
 
 
-def write_whole(path: str, content: Json) -> None:
-    """Write JSON, whole or not at all."""
-    os.makedirs(os.path.dirname(path), exist_ok=True)
-    with open(path + ".new", "w", encoding="utf-8") as stream:
-        json.dump(content, stream, indent=2)
-        stream.write("\n")
-    os.replace(path + ".new", path)
-
-
-def write_report(directory: str, report: Json) -> str:
-    """Write verify.json; return its path."""
-    path = os.path.join(on_controller(directory), "verify.json")
-    write_whole(path, report)
-    return path
-
-
 def on_controller(path: str) -> str:
     """The absolute path; a relative one is under the folder that Ansible was started in."""
     return os.path.abspath(os.path.expanduser(path))
@@ -144,7 +130,8 @@ def compare(args: Json, report: Json) -> tuple[Json, list[str]]:
         return found, _baseline.compared_words(found)
     good = bool(rows) and not failed
     if good:
-        write_whole(path, _baseline.compose(rows))
+        folder, name = os.path.split(path)
+        write_whole(folder, name, json.dumps(_baseline.compose(rows), indent=2) + "\n")
     found = {"path": path, "written": good, **_baseline.compare({}, [], args["slower"])}
     return found, _baseline.first_words(path, good, f"{failed} pair(s) failed" if failed else "there is no pair")
 
@@ -212,11 +199,13 @@ class ActionModule(ActionBase):
         ]
         rows = merge_rounds([make_rows(book) for book in books])
         checks = merge_checks([make_checks(book) for book in books])
-        report = make_report(plan, rows, checks, time.time() - args["run"]["begun"])
+        now = time.time()
+        report = dict(make_report(plan, rows, checks, now - args["run"]["begun"]), written=round(now, 3))
         words: list[str] = []
         if args["baseline"]:
             report["baseline"], words = compare(args, report)
-        path = write_report(args["report_dir"], report)
+        path = write_report(args["report_dir"], report, "verify")
+        write_whole(args["report_dir"], "verify.xml", junit_of_pairs(rows, checks))
         self._show(hosts, report)
         self._show_baseline(report, words)
         self._warn(collected)

@@ -80,6 +80,10 @@ def facts(observed: Observed) -> dict[str, Any]:
     return {
         "hostname": observed["hostname"],
         "machine_id": observed["machine_id"],
+        # For the report alone.
+        "distribution": observed.get("distribution"),
+        "kernel": observed.get("kernel"),
+        "consul_version": observed.get("consul_version"),
         "addresses": [entry["address"] for entry in observed["addresses"] or []],
         "engine": {
             "id": str(info.get("ID") or engine["stored_id"]),

@@ -12,6 +12,7 @@ from typing import Any, Callable, Mapping, Protocol, Tuple
 from urllib.parse import quote
 
 from ansible_collections.multihost.overlay.plugins.module_utils._certificates import read_all
+from ansible_collections.multihost.overlay.plugins.module_utils._consul_host import consul_version
 from ansible_collections.multihost.overlay.plugins.module_utils._docker import DockerClient, DockerError
 from ansible_collections.multihost.overlay.plugins.module_utils._doctor_store import Asker, http_asker, read_store
 from ansible_collections.multihost.overlay.plugins.module_utils._ping_threads import Threads
@@ -265,6 +266,7 @@ def examine(
     addresses = reader.output(["ip", "-o", "-4", "addr", "show"])
     return {
         **read_identity(reader),
+        "consul_version": consul_version(reader, {}),
         "now": time.time(),
         "certificates": read_all(),
         "addresses": None if addresses is None else parse_addresses(addresses),

@@ -9,7 +9,7 @@ import time
 from typing import Any, Callable, Mapping
 
 from ansible_collections.multihost.overlay.plugins.module_utils._certificates import read_all
-from ansible_collections.multihost.overlay.plugins.module_utils._consul_host import read_consul
+from ansible_collections.multihost.overlay.plugins.module_utils._consul_host import consul_version, read_consul
 from ansible_collections.multihost.overlay.plugins.module_utils._owned_files import read_owned
 from ansible_collections.multihost.overlay.plugins.module_utils._preflight_classic import docker_bridges, read_classic
 from ansible_collections.multihost.overlay.plugins.module_utils._preflight_engine import (
@@ -96,6 +96,7 @@ def read_host(
         ("manifest", lambda: read_manifest(reader), {"roles": []}),
         ("certificates", read_all, {}),
         ("consul", read_consul, {"configured": True, "certified": True}),
+        ("consul_version", lambda: consul_version(reader, observed["packages"]), ""),
         ("owned", read_owned, None),
         ("engine", lambda: read_engine(reader, make_client, networks), NO_ENGINE),
     ]
@@ -163,6 +164,7 @@ def host_facts(observed: Mapping[str, Any]) -> dict[str, Any]:
         firewall=observed["kernel_net"].get("firewall", {"loaded": False, "peers": []}),
         certificates=observed["certificates"],
         consul=observed["consul"],
+        consul_version=observed["consul_version"],
         owned=observed["owned"],
         engine=engine_facts(observed["engine"]),
     )

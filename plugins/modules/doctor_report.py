@@ -47,6 +47,9 @@ options:
     description: Directory on the controller for the reports; it is made if missing.
     type: str
     required: true
+  begun:
+    description: When the run began, in seconds since 1970 on the controller's clock, for the report to say how long it took.
+    type: float
   fail_on:
     description: Fail if a finding has this level or a worse one. V(never) only reports.
     type: str

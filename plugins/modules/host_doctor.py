@@ -98,6 +98,9 @@ facts:
   sample:
     hostname: node1
     machine_id: 0123456789abcdef0123456789abcdef
+    distribution: {id: debian, version: "11", codename: bullseye}
+    kernel: 5.10.0-33-amd64
+    consul_version: 1.8.7
     addresses: [10.88.0.11]
     engine:
       id: 7TRN:IPZB:QYBB:VPBQ:UMPP:KARE:6ZNR:XE6T:7EWV:PKF4:ZOJD:TPYS

@@ -179,6 +179,7 @@ ansible_facts:
         apparmor_parser_missing: false
         firewall: {loaded: true, peers: [10.88.0.11, 10.88.0.12]}
         consul: {configured: true, certified: true}
+        consul_version: 1.8.7
         certificates:
           consul: {subject: node1, issuer: "multihost-overlay CA 5d3e91ab", not_after: 1800000000, names: [], key: true, digest: "..."}
         owned:

@@ -32,7 +32,8 @@ options:
     description:
       - V(begun) numbers the run, and refuses it when hosts are left out of the play, or when O(baseline) is of no use.
       - V(planned) chooses a container or a free address for each host and network.
-      - V(composed) writes C(verify.json), prints a matrix for each network, and fails when a pair failed.
+      - V(composed) writes C(verify.json) and C(verify.xml) (JUnit, a case for each pair), prints a
+        matrix for each network, and fails when a pair failed.
     type: str
     choices: [begun, planned, composed]
     required: true
@@ -103,7 +104,7 @@ options:
     default: 3.0
   report_dir:
     description:
-      - Folder on the controller for C(verify.json). A relative one is under the folder that Ansible was started in.
+      - Folder on the controller for C(verify.json) and C(verify.xml). A relative one is under the folder that Ansible was started in.
     type: str
     default: ./overlay-report
 seealso:

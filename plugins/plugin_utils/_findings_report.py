@@ -7,7 +7,8 @@ from __future__ import annotations
 import json
 import os
 import tempfile
-from typing import Any, Mapping, Sequence
+import time
+from typing import Any, Iterable, Mapping, Sequence
 
 from ansible.constants import COLOR_ERROR, COLOR_WARN
 from ansible.utils.display import Display
@@ -24,6 +25,7 @@ ARGUMENTS: dict[str, dict[str, Any]] = {
     "result_variable": {"type": "str", "required": True},
     "addresses": {"type": "dict", "default": {}},
     "report_dir": {"type": "str", "required": True},
+    "begun": {"type": "float"},
     "fail_on": {"type": "str", "choices": [*LEVELS, "never"], "default": "error"},
     "skip_unreachable": {"type": "bool", "default": False},
 }
@@ -33,6 +35,32 @@ COLOURS = {"error": COLOR_ERROR, "warning": COLOR_WARN}
 def by_severity(rows: list[dict[str, str]], order: list[str]) -> list[dict[str, str]]:
     """Errors first, then in the order of the hosts."""
     return sorted(rows, key=lambda row: (LEVELS.index(row["level"]), order.index(row["host"])))
+
+
+def version(text: Any) -> str | None:
+    """What is not known is null."""
+    return str(text) if text else None
+
+
+def known(facts: Mapping[str, Any]) -> dict[str, str | None]:
+    """What the reports tell of a host, from the facts of either module."""
+    distribution = facts.get("distribution") or {}
+    return {
+        "os": version(" ".join(filter(None, (distribution.get("id"), distribution.get("version"))))),
+        "kernel": version(facts.get("kernel")),
+        "engine": version((facts.get("engine") or {}).get("version")),
+        "consul": version(facts.get("consul_version")),
+    }
+
+
+def hosts_section(hosts: Iterable[str], facts: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, str | None]]:
+    """Every host, those too that could not be read."""
+    return {host: known(facts.get(host, {})) for host in hosts}
+
+
+def timing(begun: float | None, now: float) -> dict[str, float | None]:
+    """When a report was written, and how long the run took."""
+    return {"written": round(now, 3), "seconds": None if begun is None else round(max(0.0, now - begun), 3)}
 
 
 def compose(results: Mapping[str, Any], findings: Sequence[Mapping[str, str]]) -> dict[str, Any]:
@@ -141,7 +169,7 @@ def conclude(
 ) -> dict[str, Any]:
     """Write, show, judge: the module's result, failed if a finding ends the run. ``others`` go into the report."""
     blockers = blocking(findings, args["fail_on"])
-    report = dict(compose(results, findings), **others)
+    report = dict(compose(results, findings), **timing(args["begun"], time.time()), **others)
     path = write_report(args["report_dir"], report, name)
     write_junit(args["report_dir"], name, list(results), findings, blockers)
     show(name, findings, report["summary"], path, more)

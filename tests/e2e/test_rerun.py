@@ -35,7 +35,7 @@ def unchanged(cluster: Cluster, report: Path, **options: Any) -> Run:
 def check_proof(report: Path) -> None:
     """verify.json is as documented, and every ordered pair is good on each network."""
     proof = read(report, "verify.json")
-    assert set(proof) == {"schema_version", "networks", "pairs", "summary"}
+    assert set(proof) == {"schema_version", "written", "networks", "pairs", "summary"}
     assert proof["schema_version"] == 1
     assert proof["networks"] == list(NETWORKS)
     assert set(proof["summary"]) == {"pairs", "failed", "seconds"}
@@ -57,7 +57,7 @@ def check_proof(report: Path) -> None:
 def check_findings(report: Path) -> None:
     """preflight.json is as documented, and nothing stands in the way."""
     preflight = read(report, "preflight.json")
-    assert set(preflight) == {"schema_version", "findings", "summary", "underlay"}
+    assert set(preflight) == {"schema_version", "written", "seconds", "hosts", "findings", "summary", "underlay"}
     assert preflight["schema_version"] == 1
     for row in preflight["findings"]:
         assert set(row) - {"from", "to"} == FINDING

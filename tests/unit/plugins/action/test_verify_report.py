@@ -6,6 +6,8 @@ from __future__ import annotations
 
 import json
 import os
+import time
+from xml.etree import ElementTree
 
 import pytest
 from ansible.errors import AnsibleActionFail
@@ -92,14 +94,17 @@ def test_lost_hosts_have_rows_and_the_report_is_written_before_it_fails(action, 
     assert result["failed"]
     assert "net: a -> b" in result["msg"]
     written = json.loads((tmp_path / "new" / "folder" / "verify.json").read_text())
-    assert set(written) == {"schema_version", "networks", "pairs", "checks", "summary"}
+    assert set(written) == {"schema_version", "networks", "pairs", "checks", "summary", "written"}
+    assert 0 <= time.time() - written["written"] < 60
     assert [(row["from"], row["to"], row["ok"]) for row in written["pairs"]] == [("a", "b", False), ("b", "a", False)]
     assert set(written["pairs"][0]) == {
         *("network", "from", "to", "ok", "address_ok", "name_ok", "alias_ok", "mtu_ok", "path_mtu", "udp_ok", "tcp_ok"),
         *("bits_per_second", "wire", "loss", "rtt_ms", "kind", "error"),
     }
     assert written["summary"]["failed"] == 2
-    assert list((tmp_path / "new" / "folder").iterdir()) == [tmp_path / "new" / "folder" / "verify.json"]
+    assert sorted(path.name for path in (tmp_path / "new" / "folder").iterdir()) == ["verify.json", "verify.xml"]
+    cases = ElementTree.fromstring((tmp_path / "new" / "folder" / "verify.xml").read_bytes()).iter("testcase")
+    assert [(case.get("name"), len(case)) for case in cases] == [("a -> b", 1), ("b -> a", 1)]
 
 
 def test_what_went_wrong_beside_the_pairs_is_said(action, tmp_path, monkeypatch):

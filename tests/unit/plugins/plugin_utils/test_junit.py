@@ -8,7 +8,8 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 from ansible_collections.multihost.overlay.plugins.plugin_utils._findings_report import write_junit
-from ansible_collections.multihost.overlay.plugins.plugin_utils._junit import junit
+from ansible_collections.multihost.overlay.plugins.plugin_utils._junit import junit, junit_of_pairs
+from tests import reports
 
 EVIL = "a<b>&\"'c]]>\x00\x1b[31m\ud800 \u00e9"
 
@@ -64,3 +65,39 @@ def test_the_file_is_whole(tmp_path: Path) -> None:
     assert Path(path).name == "doctor.xml"
     assert parsed(Path(path).read_text()).tag == "testsuites"
     assert [entry.name for entry in Path(path).parent.iterdir()] == ["doctor.xml"]
+
+
+def test_pairs_are_cases() -> None:
+    broken = {("frontend", "a", "b"): {**reports.LOST, "error": EVIL}, ("backend", "b", "a"): reports.UNMEASURED}
+    root = parsed(junit_of_pairs(reports.verify(["a", "b"], broken)["pairs"]))
+    assert cases(root) == [
+        ("verify.frontend", "a -> b", True),
+        ("verify.frontend", "b -> a", False),
+        ("verify.backend", "a -> b", False),
+        ("verify.backend", "b -> a", True),
+    ]
+    assert (root.get("tests"), root.get("failures")) == ("4", "2")
+    assert [(suite.get("name"), suite.get("failures")) for suite in root] == [
+        ("verify.frontend", "1"),
+        ("verify.backend", "1"),
+    ]
+    failures = list(root.iter("failure"))
+    assert [failure.get("type") for failure in failures] == ["no_answer", "host_unreachable"]
+    assert str(failures[0].text).startswith("a<b>&\"'c]]>??")
+
+
+def test_names_of_networks_are_text() -> None:
+    rows = [reports.pair(EVIL, EVIL, "b", ok=False, kind=EVIL, error=EVIL)]
+    root = parsed(junit_of_pairs(rows))
+    assert len(list(root.iter())) == 4
+    assert parsed(junit_of_pairs([])).get("tests") == "0"
+
+
+def test_what_is_tried_beside_the_pairs_is_a_case_too() -> None:
+    checks = [reports.check("egress", "net", host, ok) for host, ok in zip("abc", (True, None, False), strict=True)]
+    root = parsed(junit_of_pairs([], checks))
+    assert [(case.get("name"), len(case)) for case in root.iter("testcase")] == [
+        ("egress: a -> x", 0),
+        ("egress: b -> x", 0),
+        ("egress: c -> x", 1),
+    ]

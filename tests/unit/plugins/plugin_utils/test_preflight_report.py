@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import json
+import time
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -179,3 +180,32 @@ def test_versions_that_differ() -> None:
     rows = judge(first, result(2, engine={"id": "2", "version": "20.10.24"}))
     assert pairs(rows) == [("b", "engine_versions_differ")]
     assert judge(first, result(2, engine={"id": "2", "version": ""})) == []
+
+
+def test_what_is_known_of_hosts() -> None:
+    fact = {
+        "distribution": {"id": "debian", "version": "11", "codename": "bullseye"},
+        "kernel": "5.10",
+        "engine": {"version": "20.10.5"},
+        "consul_version": "",
+    }
+    assert _findings_report.hosts_section(["a", "b"], {"a": fact}) == {
+        "a": {"os": "debian 11", "kernel": "5.10", "engine": "20.10.5", "consul": None},
+        "b": {"os": None, "kernel": None, "engine": None, "consul": None},
+    }
+
+
+def test_when_and_how_long() -> None:
+    assert _findings_report.timing(100.0, 102.5) == {"written": 102.5, "seconds": 2.5}
+    assert _findings_report.timing(None, 102.5)["seconds"] is None
+    # The controller's clock was set back meanwhile.
+    assert _findings_report.timing(200.0, 102.5)["seconds"] == 0
+
+
+def test_the_report_says_it_too(tmp_path: Path) -> None:
+    args = {"report_dir": str(tmp_path), "fail_on": "error", "begun": time.time() - 5}
+    _findings_report.conclude("doctor", "no", args, {"a": result(1)}, [], hosts={"a": {"os": "x"}})
+    report = json.loads((tmp_path / "doctor.json").read_text(encoding="utf-8"))
+    assert report["hosts"] == {"a": {"os": "x"}}
+    assert 0 <= time.time() - report["written"] < 60
+    assert 5 <= report["seconds"] < 60
