@@ -278,6 +278,13 @@ CHECKS: dict[str, Check] = {
         "systemctl restart docker (with live-restore containers go on), after each such reload",
         "m#27069",
     ),
+    "overlay_port_dropped": Check(
+        "error",
+        "iptables -S, its rules in their order, for each host that the store knows",
+        "containers do not reach each other, in one direction or all, always or now and then",
+        "take the rule away, or let peers in before it",
+        "own trial",
+    ),
     # -- what dockerd says
     "journal_name_taken": Check(
         "error",

@@ -11,6 +11,7 @@ from typing import Any, Callable, Iterable, Mapping
 from ansible_collections.multihost.overlay.plugins.module_utils._certificates import FOLDER, ending
 from ansible_collections.multihost.overlay.plugins.module_utils._doctor_checks import found
 from ansible_collections.multihost.overlay.plugins.module_utils._doctor_host import Line, complaints, options_of
+from ansible_collections.multihost.overlay.plugins.module_utils._doctor_plan_ports import check_ports
 from ansible_collections.multihost.overlay.plugins.module_utils._preflight_checks import found as beforehand
 from ansible_collections.multihost.overlay.plugins.module_utils._preflight_classic import BRIDGE
 from ansible_collections.multihost.overlay.plugins.module_utils._preflight_plan_engine import resolved_advertise
@@ -301,6 +302,7 @@ CHECKS_OF_A_HOST: tuple[Check, ...] = (
     check_containers,
     check_leftovers,
     check_kernel,
+    check_ports,
     check_journal,
     check_peers,
 )

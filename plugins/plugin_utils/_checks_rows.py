@@ -303,6 +303,7 @@ ROWS: tuple[Row, ...] = (
         "udp 4789 blocked or swallowed",
         probe("path_vxlan_swallowed")
         + verify("fails exactly the dead direction")
+        + doc("overlay_port_dropped")
         + machine("NSX and clouds that swallow VXLAN"),
         "m#33416",
     ),

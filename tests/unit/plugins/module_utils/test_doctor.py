@@ -217,6 +217,13 @@ FAULTS: list[tuple[str, list[Callable[[dict[str, Any]], None]]]] = [
     ("forwarding_off", [change("forwarding", "0")]),
     ("docker_rules_gone", [change("rules/nat", [])]),
     ("docker_rules_gone", [change("rules/filter", ["-A FORWARD -j DOCKER-USER"])]),
+    (
+        "overlay_port_dropped",
+        [
+            change("store/nodes", ["10.88.0.11:2376", "10.88.0.12:2376"]),
+            add("rules/filter", "-A INPUT -p udp -m udp --dport 4789 -j DROP"),
+        ],
+    ),
     ("journal_name_taken", [journal(CONFLICT)]),
     ("journal_peer_suspect", [journal(JOINED, FAILED)]),
     ("journal_peer_suspect", [journal(RECONNECT)]),
