@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import tempfile
 import time
 from typing import Any, Iterable, Mapping, Sequence
@@ -42,13 +43,19 @@ def version(text: Any) -> str | None:
     return str(text) if text else None
 
 
+def number(text: Any) -> str | None:
+    """20.10.5 of 20.10.5+dfsg1: the engine's own words have the build, those of its program have not."""
+    found = re.match(r"\d+(\.\d+)*", str(text or ""))
+    return found.group(0) if found else version(text)
+
+
 def known(facts: Mapping[str, Any]) -> dict[str, str | None]:
     """What the reports tell of a host, from the facts of either module."""
     distribution = facts.get("distribution") or {}
     return {
         "os": version(" ".join(filter(None, (distribution.get("id"), distribution.get("version"))))),
         "kernel": version(facts.get("kernel")),
-        "engine": version((facts.get("engine") or {}).get("version")),
+        "engine": number((facts.get("engine") or {}).get("version")),
         "consul": version(facts.get("consul_version")),
     }
 

@@ -186,7 +186,7 @@ def test_what_is_known_of_hosts() -> None:
     fact = {
         "distribution": {"id": "debian", "version": "11", "codename": "bullseye"},
         "kernel": "5.10",
-        "engine": {"version": "20.10.5"},
+        "engine": {"version": "20.10.5+dfsg1"},
         "consul_version": "",
     }
     assert _findings_report.hosts_section(["a", "b"], {"a": fact}) == {
