@@ -8,10 +8,24 @@ from typing import Any
 
 from ansible.plugins.action import ActionBase
 
-from ansible_collections.multihost.overlay.plugins.plugin_utils._doctor_report import all_findings
-from ansible_collections.multihost.overlay.plugins.plugin_utils._findings_report import ARGUMENTS, conclude, results_of
+from ansible_collections.multihost.overlay.plugins.action.verify_report import plain
+from ansible_collections.multihost.overlay.plugins.plugin_utils._doctor_report import (
+    STORE,
+    all_findings,
+    refused,
+    repair_lines,
+    repaired,
+)
+from ansible_collections.multihost.overlay.plugins.plugin_utils._findings_report import (
+    ARGUMENTS,
+    by_severity,
+    conclude,
+    results_of,
+)
 
 HEADLINE = "The doctor found what is wrong; nothing was changed on any host."
+REPAIRED = "The doctor found what is wrong, and put right what the report has as repaired; this is left."
+REPAIR = {"repair_variable": {"type": "str", "default": ""}}
 
 
 class ActionModule(ActionBase):
@@ -24,7 +38,14 @@ class ActionModule(ActionBase):
     def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
         """Judge, write, show; fail with all findings that end the run."""
         result: dict[str, Any] = super().run(tmp, task_vars)
-        _validation, args = self.validate_argument_spec(ARGUMENTS)
+        _validation, args = self.validate_argument_spec({**ARGUMENTS, **REPAIR})
         results = results_of(args, task_vars)
         findings = all_findings(results, args["addresses"], args["skip_unreachable"])
-        return dict(result, **conclude("doctor", HEADLINE, args, results, findings))
+        if not args["repair_variable"]:
+            return dict(result, **conclude("doctor", HEADLINE, args, results, findings))
+        repairs = plain(results_of(dict(args, result_variable=args["repair_variable"]), task_vars))
+        done = repaired(repairs)
+        findings = by_severity([*findings, *refused(repairs)], [*results, STORE])
+        headline = REPAIRED if any(row["done"] for row in done) else HEADLINE
+        more = repair_lines(done)
+        return dict(result, **conclude("doctor", headline, args, results, findings, more, repaired=done), repaired=done)
