@@ -55,7 +55,7 @@ class Overlay(NamedTuple):
         return {claim for claim, number in claims.items() if number > 1}
 
     def device(self, index: int) -> str:
-        return next((device.name for device in self.tunnels if device.index == index), "vxlan0")
+        return next((tunnel.name for tunnel in self.tunnels if tunnel.device == index), "vxlan0")
 
     @property
     def tunnels(self) -> Sequence[Tunnel]:
@@ -143,10 +143,10 @@ def check_forwarding(observed: Observed, _wanted: Observed) -> Findings:
             peer = right.get(entry.key)
             if entry.stays and peer and entry.key not in overlay.doubtful and entry.value != peer.host:
                 command = (
-                    f"bridge fdb replace {peer.mac} dev {overlay.device(entry.index)} dst {peer.host} self permanent"
+                    f"bridge fdb replace {peer.mac} dev {overlay.device(entry.device)} dst {peer.host} self permanent"
                 )
                 if peer.host == overlay.own:
-                    command = f"bridge fdb del {peer.mac} dev {overlay.device(entry.index)} dst {entry.value} self"
+                    command = f"bridge fdb del {peer.mac} dev {overlay.device(entry.device)} dst {entry.value} self"
                 yield found(
                     "fdb_wrong",
                     f"packets to {peer.name} ({peer.address}) on {overlay.network['name']} go to {entry.value}, and it is on {peer.host}",
@@ -162,9 +162,7 @@ def check_neighbours(observed: Observed, _wanted: Observed) -> Findings:
         for entry in overlay.tables["neighbours"]:
             peer = right.get(entry.key)
             if entry.stays and peer and entry.key not in overlay.doubtful and entry.value != peer.mac:
-                command = (
-                    f"ip neigh replace {peer.address} lladdr {peer.mac} dev {overlay.device(entry.index)} nud permanent"
-                )
+                command = f"ip neigh replace {peer.address} lladdr {peer.mac} dev {overlay.device(entry.device)} nud permanent"
                 yield found(
                     "neighbour_wrong",
                     f"{peer.address} on {overlay.network['name']} has the MAC {entry.value} here, and {peer.name} has {peer.mac}",

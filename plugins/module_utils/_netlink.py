@@ -27,7 +27,7 @@ Dump = Callable[[int, int], bytes]
 class Tunnel(NamedTuple):
     """A vxlan device."""
 
-    index: int
+    device: int
     name: str
     vni: int
     mtu: int
@@ -36,7 +36,7 @@ class Tunnel(NamedTuple):
 class Entry(NamedTuple):
     """An IPv4 neighbour (address and MAC), or a forwarding entry (MAC and address of the other end)."""
 
-    index: int
+    device: int
     key: str
     value: str
     stays: bool
@@ -145,12 +145,12 @@ def dump(request: int, family: int) -> bytes:
 def read_tables(ask: Dump = dump) -> Dict[str, Any]:
     """The vxlan devices of the namespace in which the caller is, and their entries."""
     devices = tunnels(ask(_GETLINK, 0))
-    own = {device.index for device in devices}
+    own = {one.device for one in devices}
     with open("/proc/self/net/netlink", encoding="ascii") as stream:
         watched = is_watched(stream.read())
     return {
         "tunnels": devices,
-        "neighbours": [row for row in neighbours(ask(_GETNEIGH, socket.AF_INET)) if row.index in own],
-        "forwarding": [row for row in forwarding(ask(_GETNEIGH, _AF_BRIDGE)) if row.index in own],
+        "neighbours": [row for row in neighbours(ask(_GETNEIGH, socket.AF_INET)) if row.device in own],
+        "forwarding": [row for row in forwarding(ask(_GETNEIGH, _AF_BRIDGE)) if row.device in own],
         "watched": watched,
     }

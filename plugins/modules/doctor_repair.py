@@ -141,7 +141,8 @@ def main() -> None:
     reader = Reader()
     observed = examine(reader, {**module.params, "journal_minutes": 1})
     due = still_due(module.params["steps"], plan(observed, judge_host(observed, module.params)))
-    steps, backup = [{**one, "done": False, "error": ""} for one in due], ""
+    backup = ""
+    steps: list[dict[str, Any]] = [{**one, "done": False, "error": ""} for one in due]
     if due and not module.check_mode:
         try:
             steps, backup = repair(due, make_repairer(reader, observed, module.params), module.params)

@@ -802,7 +802,12 @@ def test_only_running_containers_on_overlays_are_asked_for_rules() -> None:
         container(name="host", sandbox=""),
         container(name="b", networks={}),
     ]
-    found = _doctor_spaces.read_dns(Reader(), rows, {NID: "overlay"}, lambda path: asked.append(path) or True)
+
+    def look(path: str) -> bool:
+        asked.append(path)
+        return True
+
+    found = _doctor_spaces.read_dns(Reader(), rows, {NID: "overlay"}, look)
     assert (found, asked) == ({"web": True}, ["/run/docker/netns/cafe00000001"])
     assert _doctor_spaces.read_dns(Reader(), rows, {NID: "bridge"}, lambda path: True) == {}
 

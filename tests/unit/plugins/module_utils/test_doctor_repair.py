@@ -141,7 +141,9 @@ class Consul:
             OTHER: '{"id": "d"}',
             "mine": "x",
         }
-        self.pairs = {f"{prefix}{key}": [text.encode(), number] for number, (key, text) in enumerate(texts.items(), 10)}
+        self.pairs: dict[str, list[Any]] = {
+            f"{prefix}{key}": [text.encode(), number] for number, (key, text) in enumerate(texts.items(), 10)
+        }
         self.written: list[list[dict[str, Any]]] = []
         self.status = 200
 
@@ -333,7 +335,12 @@ def test_a_tunnel_is_deleted() -> None:
     one, _engine = repairer(Consul())
     assert one.do({"kind": "tunnel", "thing": "vx"})["error"] == "no ip"
     asked: list[list[str]] = []
-    one.run = lambda argv: (asked.append(argv) or 0, "", "")
+
+    def run(argv: list[str]) -> tuple[int, str, str]:
+        asked.append(argv)
+        return 0, "", ""
+
+    one.run = run
     assert one.do({"kind": "tunnel", "thing": "vx"})["done"]
     assert asked == [["ip", "link", "delete", "vx"]]
 
@@ -392,9 +399,12 @@ def act(monkeypatch: pytest.MonkeyPatch, other: dict[str, Any], sent: list[Any])
     monkeypatch.setattr(
         action, "validate_argument_spec", lambda *_unused: (None, {"hosts": ["a", "b"], "result_variable": "r"})
     )
-    monkeypatch.setattr(
-        action, "_execute_module", lambda **given: sent.append(given["module_args"]["steps"]) or {"changed": True}
-    )
+
+    def execute(**given: Any) -> dict[str, Any]:
+        sent.append(given["module_args"]["steps"])
+        return {"changed": True}
+
+    monkeypatch.setattr(action, "_execute_module", execute)
     variables = {"inventory_hostname": "a", "hostvars": {"a": {"r": result()}, "b": {"r": other}}}
     found: dict[str, Any] = action.run(None, variables)
     return found
