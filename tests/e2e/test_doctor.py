@@ -432,7 +432,7 @@ def endpoint_of(cluster: Cluster, host: str, name: str) -> dict[str, str]:
 
 @contextmanager
 def across(cluster: Cluster) -> Iterator[dict[str, str]]:
-    """A container on each of two hosts, that reach each other, and nobody who mends the tables of the first host. The second one's endpoint."""
+    """A container on each of two hosts, and nobody who mends the tables of the first host. The endpoint of the second one."""
     placed = {NAME: "node1", FAR: "node2"}
     try:
         for name, host in placed.items():
