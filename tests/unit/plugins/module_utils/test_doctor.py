@@ -284,6 +284,12 @@ SEEN = f"overlays/{SPACE}"
 THIRD = Entry(3, "10.100.1.9", "02:42:0a:64:01:09", True)
 TWIN = {"id": "ff" * 32, "name": "twin", "network_id": NID, "ipv4": "10.100.1.3/24", "host": "10.88.0.13"}
 
+TWICE = [
+    add("store/endpoints", TWIN),
+    change("store/counts", {NID: 3}),
+    change("store/macs", {EID: OWN.mac, REMOTE.id: REMOTE.mac, TWIN["id"]: REMOTE.mac}),
+]
+
 # What is changed in the tables of an overlay, and all that is found then.
 TABLES: list[tuple[str, list[Callable[[dict[str, Any]], None]]]] = [
     ("fdb_wrong", [change(f"{SEEN}/forwarding", [Entry(3, REMOTE.mac, "10.88.0.13", True)])]),
@@ -299,15 +305,9 @@ TABLES: list[tuple[str, list[Callable[[dict[str, Any]], None]]]] = [
     ("tunnel_differs", [change(f"{SEEN}/tunnels", [Tunnel(3, "vxlan0", 256, 1500)])]),
     ("tunnel_differs", [change("store/networks/0/mtu", 1400)]),
     ("dns_rules_gone", [change("dns/web", False)]),
-    (
-        "address_twice",
-        [
-            add("store/endpoints", TWIN),
-            change("store/counts", {NID: 3}),
-            change("store/macs", {EID: OWN.mac, REMOTE.id: REMOTE.mac, TWIN["id"]: "02:42:0a:64:01:03"}),
-            change(f"{SEEN}/forwarding", []),
-        ],
-    ),
+    # Who of the two is right cannot be told, so their entries are neither wrong nor missing.
+    ("address_twice", [*TWICE]),
+    ("address_twice", [*TWICE, change(f"{SEEN}/forwarding", [])]),
 ]
 
 
