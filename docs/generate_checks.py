@@ -23,7 +23,7 @@ HEAD = """# Checks
 Made from the registers in `plugins/module_utils` (dictionaries `CHECKS`) and from `plugins/plugin_utils/_checks_rows.py` by
 `docs/generate_checks.py`; change them there.
 
-Two playbooks look for what is wrong, and change nothing on any host:
+Two playbooks look for what is wrong, and change nothing on any host, unless the doctor is asked to repair:
 
 - **preflight** reads each host in one call of `host_preflight`, before anything is changed, sends packets between all hosts on the real
   ports ([probe.md](probe.md)), compares the hosts with one another, and ends the run if there are errors. `site` begins with it.

@@ -8,15 +8,26 @@ from typing import Any
 
 from ansible.plugins.action import ActionBase
 
-from ansible_collections.multihost.overlay.plugins.plugin_utils._doctor_report import all_findings, facts_of
+from ansible_collections.multihost.overlay.plugins.action.verify_report import plain
+from ansible_collections.multihost.overlay.plugins.plugin_utils._doctor_report import (
+    STORE,
+    all_findings,
+    facts_of,
+    refused,
+    repair_lines,
+    repaired,
+)
 from ansible_collections.multihost.overlay.plugins.plugin_utils._findings_report import (
     ARGUMENTS,
+    by_severity,
     conclude,
     hosts_section,
     results_of,
 )
 
 HEADLINE = "The doctor found what is wrong; nothing was changed on any host."
+REPAIRED = "The doctor found what is wrong, and put right what the report has as repaired; this is left."
+REPAIR = {"repair_variable": {"type": "str", "default": ""}}
 
 
 class ActionModule(ActionBase):
@@ -29,8 +40,17 @@ class ActionModule(ActionBase):
     def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
         """Judge, write, show; fail with all findings that end the run."""
         result: dict[str, Any] = super().run(tmp, task_vars)
-        _validation, args = self.validate_argument_spec(ARGUMENTS)
+        _validation, args = self.validate_argument_spec({**ARGUMENTS, **REPAIR})
         results = results_of(args, task_vars)
         findings = all_findings(results, args["addresses"], args["skip_unreachable"])
         hosts = hosts_section(results, facts_of(results))
-        return dict(result, **conclude("doctor", HEADLINE, args, results, findings, hosts=hosts))
+        if not args["repair_variable"]:
+            return dict(result, **conclude("doctor", HEADLINE, args, results, findings, hosts=hosts))
+        repairs = plain(results_of(dict(args, result_variable=args["repair_variable"]), task_vars))
+        done = repaired(repairs)
+        findings = by_severity([*findings, *refused(repairs)], [*results, STORE])
+        headline = REPAIRED if any(row["done"] for row in done) else HEADLINE
+        concluded = conclude(
+            "doctor", headline, args, results, findings, repair_lines(done), repaired=done, hosts=hosts
+        )
+        return dict(result, **concluded, repaired=done)

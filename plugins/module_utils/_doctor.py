@@ -9,15 +9,25 @@ from typing import Any, Callable, Mapping
 
 from ansible_collections.multihost.overlay.plugins.module_utils._doctor_checks import found
 from ansible_collections.multihost.overlay.plugins.module_utils._doctor_plan import CHECKS_OF_A_HOST
+from ansible_collections.multihost.overlay.plugins.module_utils._doctor_plan_spaces import (
+    CHECKS_OF_SPACES,
+    ENTRIES,
+    shortened,
+)
 from ansible_collections.multihost.overlay.plugins.module_utils._doctor_plan_store import (
     CHECKS_OF_A_STORE,
     STORE_CHECKS_OF_A_HOST,
+    had,
 )
+from ansible_collections.multihost.overlay.plugins.module_utils._doctor_repair import plan
 
 # What a container that starts or stops just now looks like for a moment.
 FLEETING = frozenset(
     (
+        *ENTRIES,
+        "address_twice",
         "container_without_endpoint",
+        "dns_rules_gone",
         "engine_unregistered",
         "gossip_silent",
         "leaked_address",
@@ -30,9 +40,14 @@ FLEETING = frozenset(
         "static_address_taken",
         "store_leaderless",
         "store_silent",
+        "tunnel_differs",
+        "tunnel_missing",
     )
 )
 PAUSE = 3.0
+# multihost-overlay-peers puts the tables of an overlay right within ten seconds.
+LONG_PAUSE = 12.0
+AWAITED = frozenset(ENTRIES) - {"entry_of_nobody"}
 
 Observed = Mapping[str, Any]
 Findings = "list[dict[str, str]]"
@@ -48,7 +63,7 @@ def decide(check: Callable[..., Any], *arguments: Any) -> list[dict[str, str]]:
 
 def judge_host(observed: Observed, wanted: Observed) -> list[dict[str, str]]:
     """All findings of this host."""
-    checks = (*CHECKS_OF_A_HOST, *STORE_CHECKS_OF_A_HOST)
+    checks = (*CHECKS_OF_A_HOST, *STORE_CHECKS_OF_A_HOST, *CHECKS_OF_SPACES)
     findings = [row for check in checks for row in decide(check, observed, wanted)]
     return findings + [
         found("unexamined", f"{entry['what']} could not be read", entry["error"]) for entry in observed["unreadable"]
@@ -92,6 +107,7 @@ def facts(observed: Observed) -> dict[str, Any]:
             "store": str(info.get("ClusterStore") or ""),
             "advertise": str(info.get("ClusterAdvertise") or ""),
         },
+        "had": had(observed),
         "store": {
             name: store[name] for name in ("url", "state", "leader", "nodes", "networks", "endpoints") if name in store
         },
@@ -104,9 +120,15 @@ def doctor(
     """Examine, and again after a moment if something fleeting was seen."""
     observed = look()
     rows, stored = judge_host(observed, wanted), judge_store(observed)
-    if any(row["id"] in FLEETING for row in [*rows, *stored]):
-        sleep(PAUSE)
+    seen = {row["id"] for row in [*rows, *stored]}
+    if seen & FLEETING:
+        sleep(LONG_PAUSE if seen & AWAITED else PAUSE)
         observed = look()
         rows = lasting(rows, judge_host(observed, wanted))
         stored = lasting(stored, judge_store(observed))
-    return {"findings": rows, "store_findings": stored, "facts": facts(observed)}
+    return {
+        "findings": shortened(rows),
+        "store_findings": stored,
+        "facts": facts(observed),
+        "repairs": plan(observed, rows),
+    }

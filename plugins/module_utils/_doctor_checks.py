@@ -23,6 +23,13 @@ CHECKS: dict[str, Check] = {
         "see the evidence; make the file readable or install the program, then run the doctor again",
         "design",
     ),
+    "repair_refused": Check(
+        "error",
+        "the results of all hosts of overlay_hosts",
+        "only who has seen all hosts knows that a container is on none of them, so that nothing was repaired on any host",
+        "run it for all hosts, without --limit, when all of them and the store answer",
+        "design",
+    ),
     # -- certificates
     "certificate_ended": Check(
         "error",
@@ -262,6 +269,73 @@ CHECKS: dict[str, Check] = {
         "a tunnel of Docker's that was left outside its namespace keeps the network's number: 'vxlan interface: file exists'",
         "ip link delete NAME, when no container of the network runs here",
         "ln#751",
+    ),
+    # -- the overlays' tables and the containers' DNS
+    "tunnel_missing": Check(
+        "error",
+        "links in the namespace of each overlay that a running container is on",
+        "without its vxlan device no packet of the network leaves or enters this host",
+        "docker restart the containers of the network on this host; if that fails: systemctl restart docker",
+        "own trial",
+    ),
+    "tunnel_differs": Check(
+        "error",
+        "links in the namespace of each overlay in use, and the network in the store",
+        "with another number (VNI) packets are taken for those of another network; with another MTU large ones are lost",
+        "docker restart the containers of the network on this host, one after another, so that its namespace is made anew",
+        "read in the code",
+    ),
+    "fdb_wrong": Check(
+        "error",
+        "forwarding entries in each overlay's namespace, and the endpoints in the store",
+        "packets to a container go to a host where it is not: what an engine learnt by asking it never forgets",
+        "start multihost-overlay-peers, or: systemctl restart docker",
+        "m#31588, own trial",
+    ),
+    "fdb_missing": Check(
+        "error",
+        "forwarding entries and neighbours in each overlay's namespace, and the endpoints in the store",
+        "the MAC of a container is known for good and its host is not, so that its packets vanish: an engine that was restarted under "
+        "live-restore answers so",
+        "start multihost-overlay-peers, or: systemctl restart docker",
+        "own trial",
+    ),
+    "neighbour_wrong": Check(
+        "error",
+        "neighbours in each overlay's namespace, and the endpoints in the store",
+        "packets to a container carry the MAC of another, and nobody takes them",
+        "start multihost-overlay-peers, or: systemctl restart docker",
+        "m#31588",
+    ),
+    "neighbour_missing": Check(
+        "error",
+        "neighbours in each overlay's namespace, the endpoints in the store, and who listens for misses",
+        "an engine that was restarted under live-restore does not ask for containers of the networks that it took over; where one "
+        "listens, a missing entry is in order and is not said",
+        "start multihost-overlay-peers, or restart the network's containers on this host",
+        "own trial, read in the code",
+    ),
+    "entry_of_nobody": Check(
+        "info",
+        "the tables of each overlay's namespace, and the endpoints in the store",
+        "left by a container that is gone; it leads astray if its address is given to another, unless multihost-overlay-peers runs",
+        "none is needed while multihost-overlay-peers runs; it goes with the last container of the network on this host",
+        "own trial",
+    ),
+    "address_twice": Check(
+        "error",
+        "endpoints in the store",
+        "two containers answer to one address, and which of them is reached depends on who asks: a store that lost writes gives an "
+        "address out again",
+        "docker network disconnect one of them, and connect it again",
+        "m#27398",
+    ),
+    "dns_rules_gone": Check(
+        "error",
+        "iptables -t nat -S in the namespace of each running container on an overlay",
+        "Docker answers names on 127.0.0.11 by rules within the container; without them no name is resolved",
+        "docker restart NAME",
+        "own trial",
     ),
     # -- the kernel and the firewall
     "forwarding_off": Check(

@@ -14,6 +14,11 @@ from urllib.parse import quote
 from ansible_collections.multihost.overlay.plugins.module_utils._certificates import read_all
 from ansible_collections.multihost.overlay.plugins.module_utils._consul_host import consul_version
 from ansible_collections.multihost.overlay.plugins.module_utils._docker import DockerClient, DockerError
+from ansible_collections.multihost.overlay.plugins.module_utils._doctor_spaces import (
+    NAMESPACES,
+    read_dns,
+    read_overlays,
+)
 from ansible_collections.multihost.overlay.plugins.module_utils._doctor_store import Asker, http_asker, read_store
 from ansible_collections.multihost.overlay.plugins.module_utils._ping_threads import Threads
 from ansible_collections.multihost.overlay.plugins.module_utils._preflight_engine import (
@@ -37,7 +42,6 @@ from ansible_collections.multihost.overlay.plugins.module_utils._preflight_unit 
 from ansible_collections.multihost.overlay.plugins.module_utils._systemd import parse_units
 
 GOSSIP_PORT = 7946
-NAMESPACES = "/run/docker/netns"
 UNITS = (
     "docker.service",
     "multihost-overlay-consul.service",
@@ -263,6 +267,8 @@ def examine(
     engine = read_engine(reader, client)
     store = examine_store(reader, engine, wanted["store_token"], store_factory)
     containers = read_containers(reader, client) if engine["answers"] else []
+    known = known_networks(reader, client, store, containers) if engine["answers"] else {}
+    namespaces = read_namespaces(reader)
     addresses = reader.output(["ip", "-o", "-4", "addr", "show"])
     return {
         **read_identity(reader),
@@ -274,10 +280,12 @@ def examine(
         "engine": engine,
         "store": store,
         "containers": containers,
-        "known": known_networks(reader, client, store, containers) if engine["answers"] else {},
+        "known": known,
         "units": read_units(reader),
         "journal": read_journal(reader, engine["pid"], wanted["journal_minutes"]),
-        "namespaces": read_namespaces(reader),
+        "namespaces": namespaces,
+        "overlays": read_overlays(reader, namespaces),
+        "dns": read_dns(reader, containers, known),
         "tunnels": read_tunnels(reader),
         "rules": read_rules(reader),
         "gossip": gossip_listeners(reader) if has_listeners(reader) else None,

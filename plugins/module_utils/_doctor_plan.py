@@ -12,6 +12,7 @@ from ansible_collections.multihost.overlay.plugins.module_utils._certificates im
 from ansible_collections.multihost.overlay.plugins.module_utils._doctor_checks import found
 from ansible_collections.multihost.overlay.plugins.module_utils._doctor_host import Line, complaints, options_of
 from ansible_collections.multihost.overlay.plugins.module_utils._doctor_plan_ports import check_ports
+from ansible_collections.multihost.overlay.plugins.module_utils._doctor_spaces import OVERLAY_NAMESPACE
 from ansible_collections.multihost.overlay.plugins.module_utils._preflight_checks import found as beforehand
 from ansible_collections.multihost.overlay.plugins.module_utils._preflight_classic import BRIDGE
 from ansible_collections.multihost.overlay.plugins.module_utils._preflight_plan_engine import resolved_advertise
@@ -36,8 +37,6 @@ RULES = (
 )
 # Namespaces of Docker's that belong to no container.
 OWN_NAMESPACES = re.compile(r"^(default|ingress_sbox|lb_.*)$")
-# A number that grows, and as much of the network's id as makes twelve characters.
-OVERLAY_NAMESPACE = re.compile(r"^(?=.{12}$)\d+-([0-9a-z]{6,10})$")
 TUNNEL = re.compile(r"^vx-[0-9a-f]{6}-")
 NETWORK_ERROR = re.compile(r"sandbox|endpoint|network|overlay|address", re.IGNORECASE)
 POLICIES = ("always", "unless-stopped", "on-failure")
@@ -209,17 +208,15 @@ def check_leftovers(observed: Observed, _wanted: Observed) -> Findings:
     living = networks_here(observed)
     for name in observed["namespaces"]:
         overlay = OVERLAY_NAMESPACE.match(name)
-        used = any(network.startswith(overlay.group(1)) for network in living) if overlay else name in sandboxes
+        used = any(network.startswith(overlay.group(2)) for network in living) if overlay else name in sandboxes
         if not used and not OWN_NAMESPACES.match(name):
-            yield found(
-                "leftover_namespace",
-                f"/run/docker/netns/{name} belongs to no running container and no network in use",
-                f"/run/docker/netns/{name}",
-            )
+            text = f"/run/docker/netns/{name} belongs to no running container and no network in use"
+            yield dict(found("leftover_namespace", text, f"/run/docker/netns/{name}"), thing=name)
     for name in observed["tunnels"]:
         if TUNNEL.match(name):
             text = f"the tunnel {name} of Docker's lies in the host's own namespace"
-            yield found("leftover_vxlan", text, f"ip link show {name}", f"ip link delete {name}")
+            row = found("leftover_vxlan", text, f"ip link show {name}", f"ip link delete {name}")
+            yield dict(row, thing=name)
 
 
 def manages_rules(engine: Observed) -> bool:

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import ipaddress
+from collections import Counter
 from typing import Any, Iterable, Mapping
 
 from ansible_collections.multihost.overlay.plugins.module_utils._doctor_checks import found
@@ -37,6 +38,12 @@ def remove_endpoint(network: str, endpoint: Mapping[str, str]) -> str:
 def locator(observed: Observed) -> str:
     """How this host's endpoints name it."""
     return str(observed["engine"]["info"].get("ClusterAdvertise") or "").rpartition(":")[0]
+
+
+def had(observed: Observed) -> list[str]:
+    """The endpoints of this host's containers, running or not."""
+    rows = [entry for container in observed["containers"] for entry in container["networks"].values()]
+    return sorted({entry["endpoint"] for entry in rows if entry["endpoint"]})
 
 
 def check_registered(observed: Observed, _wanted: Observed) -> Findings:
@@ -81,16 +88,18 @@ def check_orphans(observed: Observed, _wanted: Observed) -> Findings:
     if not readable(observed):
         return
     names = names_of(observed["store"])
-    had = {entry["endpoint"] for container in observed["containers"] for entry in container["networks"].values()}
+    mine = set(had(observed))
     for endpoint in observed["store"]["endpoints"]:
-        if endpoint["host"] == locator(observed) and endpoint["id"] not in had:
+        if endpoint["host"] == locator(observed) and endpoint["id"] not in mine:
             network = names.get(endpoint["network_id"], endpoint["network_id"])
-            yield found(
+            row = found(
                 "orphan_endpoint",
                 f"the store has an endpoint {endpoint['name']} of this host on network {network}, and no container has it",
                 f"endpoint {endpoint['id']}, address {endpoint['ipv4'] or '-'}",
                 remove_endpoint(network, endpoint),
             )
+            # For the repair, and for those to whom its address means something.
+            yield dict(row, thing=endpoint["id"])
 
 
 def check_static(observed: Observed, _wanted: Observed) -> Findings:
@@ -132,6 +141,24 @@ def check_counts(store: Observed) -> Findings:
             )
 
 
+def check_twice(store: Observed) -> Findings:
+    """No two endpoints of a network have the same address."""
+    names = names_of(store)
+    held = Counter((row["network_id"], row["ipv4"].split("/")[0]) for row in store["endpoints"] if row["ipv4"])
+    for (network, address), number in sorted(held.items()):
+        if number > 1:
+            rows = [
+                row
+                for row in store["endpoints"]
+                if (row["network_id"], row["ipv4"].split("/")[0]) == (network, address)
+            ]
+            yield found(
+                "address_twice",
+                f"{number} endpoints on network {names.get(network, network)} have the address {address}",
+                [f"{row['name']} on {row['host'] or 'no host'} (endpoint {row['id']})" for row in rows],
+            )
+
+
 def usable(subnet: ipaddress.IPv4Network) -> int:
     return max(subnet.num_addresses - 2, 1)
 
@@ -168,4 +195,4 @@ STORE_CHECKS_OF_A_HOST = (
     check_orphans,
     check_static,
 )
-CHECKS_OF_A_STORE = (check_doubles, check_counts, check_addresses)
+CHECKS_OF_A_STORE = (check_doubles, check_counts, check_addresses, check_twice)

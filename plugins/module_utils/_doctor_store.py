@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Reads what the engines wrote into a Consul, with the standard library alone: the doctor installs nothing.
 
-Only GET is sent. Nothing here decides what it means.
+Only GET is sent to read it. Nothing here decides what it means.
 """
 
 from __future__ import annotations
@@ -33,10 +33,12 @@ COUNTS = LIBNETWORK + "endpoint_count/"
 Pairs = List[Tuple[str, Optional[bytes]]]
 # (path, token) -> (status, body); status 0 when nobody answers, and the body says why.
 Asker = Callable[[str, str], "tuple[int, bytes]"]
+# The same with content to be written, or None.
+Sender = Callable[..., "tuple[int, bytes]"]
 
 
-def http_asker(url: str, options: Mapping[str, Any]) -> Asker:
-    """Ask the store over HTTP, through no proxy; over TLS where dockerd does."""
+def http_asker(url: str, options: Mapping[str, Any]) -> Sender:
+    """Ask the store over HTTP, through no proxy; over TLS where dockerd does. The doctor asks only; its repairs send content too."""
     host, port = endpoints(url)[0]
     secure = all(options.get(name) for name in TLS_FILES)
     handlers: list[Any] = [urllib.request.ProxyHandler({})]
@@ -47,8 +49,9 @@ def http_asker(url: str, options: Mapping[str, Any]) -> Asker:
     opener = urllib.request.build_opener(*handlers)
     base = f"{'https' if secure else 'http'}://{host}:{port}"
 
-    def ask(path: str, token: str) -> tuple[int, bytes]:
-        request = urllib.request.Request(base + path, headers={"X-Consul-Token": token} if token else {})
+    def ask(path: str, token: str, body: bytes | None = None) -> tuple[int, bytes]:
+        headers = {"X-Consul-Token": token} if token else {}
+        request = urllib.request.Request(base + path, body, headers, method="GET" if body is None else "PUT")
         try:
             with opener.open(request, timeout=TIMEOUT) as response:
                 return response.status, response.read()
@@ -120,6 +123,18 @@ def counts(pairs: Pairs) -> dict[str, int]:
     return found
 
 
+def macs(pairs: Pairs) -> dict[str, str]:
+    """Endpoint's id -> its MAC."""
+    found = {}
+    for _key, value in pairs:
+        try:
+            record = json.loads(value or b"{}")
+            found[str(record["id"])] = str((record.get("ep_iface") or {}).get("mac") or "").lower()
+        except (ValueError, AttributeError, KeyError, TypeError):
+            continue
+    return found
+
+
 def reserved(pairs: Pairs) -> dict[str, list[str]]:
     """Network's id -> the addresses that are set apart on it: gateways and auxiliary ones."""
     found: dict[str, list[str]] = {}
@@ -137,11 +152,12 @@ def reserved(pairs: Pairs) -> dict[str, list[str]]:
 
 def read_content(pairs: Pairs) -> dict[str, Any]:
     """What the keys say."""
-    networks = below(pairs, LIBNETWORK + "network/")
+    networks, endpoints_there = below(pairs, LIBNETWORK + "network/"), below(pairs, LIBNETWORK + "endpoint/")
     return {
         "nodes": sorted(key.rsplit("/", 1)[-1] for key, value in below(pairs, DISCOVERY) if value),
         "networks": content.networks(networks, below(pairs, LIBNETWORK + "overlay/network/")),
-        "endpoints": content.endpoints(below(pairs, LIBNETWORK + "endpoint/")),
+        "endpoints": content.endpoints(endpoints_there),
+        "macs": macs(endpoints_there),
         "counts": counts(below(pairs, COUNTS)),
         "taken": taken_addresses(below(pairs, IPAM_DATA)),
         "reserved": reserved(networks),

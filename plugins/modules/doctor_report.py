@@ -39,6 +39,10 @@ options:
     description: Name of the variable that the task with M(multihost.overlay.host_doctor) registered.
     type: str
     required: true
+  repair_variable:
+    description: Name of the variable that the task with M(multihost.overlay.doctor_repair) registered; empty if there was none.
+    type: str
+    default: ""
   addresses:
     description: The underlay address of each host of the inventory, as C(overlay_addresses).
     type: dict
@@ -61,6 +65,7 @@ options:
     default: false
 seealso:
   - module: multihost.overlay.host_doctor
+  - module: multihost.overlay.doctor_repair
 """
 
 EXAMPLES = r"""
@@ -85,6 +90,18 @@ summary:
   type: dict
   returned: always
   sample: {hosts: 3, hosts_read: 3, errors: 0, warnings: 1, infos: 0}
+repaired:
+  description: What M(multihost.overlay.doctor_repair) did, or in check mode would do, on all hosts; also in the report.
+  type: list
+  elements: dict
+  returned: when O(repair_variable) is given, and it does not fail
+  sample:
+    - host: node1
+      kind: tunnel
+      thing: vx-000100-abcde
+      done: true
+      error: ""
+      backup: ""
 findings:
   description: All findings, errors first. When it fails they are in the message and in the report.
   type: list

@@ -11,8 +11,8 @@ short_description: Find what is wrong with one host of a running overlay cluster
 version_added: "0.2.0"
 author: multihost.overlay contributors (@multihost)
 description:
-  - Reads the Docker engine, its containers and namespaces, its journal, its rules, and what its key-value store holds,
-    and compares them with one another. Returns all findings at once, each with what was seen and what cures it.
+  - Reads the Docker engine, its containers and namespaces, the tables in those of overlays, its journal, its rules, and what its
+    key-value store holds, and compares them with one another. Returns all findings at once, each with what was seen and what cures it.
     C(docs/checks.md) lists them.
   - Changes nothing, and works on clusters that this collection did not build. It needs nothing on the host but Python.
     The store is read with the standard library; this version reads Consul.
@@ -43,6 +43,7 @@ options:
     default: ""
 seealso:
   - module: multihost.overlay.doctor_report
+  - module: multihost.overlay.doctor_repair
   - module: multihost.overlay.host_preflight
 """
 
@@ -91,6 +92,18 @@ store_findings:
   elements: dict
   returned: always
   sample: []
+repairs:
+  description: What M(multihost.overlay.doctor_repair) can do about the findings.
+  type: list
+  elements: dict
+  returned: always
+  sample:
+    - kind: namespace
+      thing: 1-a1b2c3d4e5
+      network_id: ""
+      network: ""
+      name: ""
+      address: ""
 facts:
   description: What M(multihost.overlay.doctor_report) compares with other hosts.
   type: dict
@@ -102,6 +115,7 @@ facts:
     kernel: 5.10.0-33-amd64
     consul_version: 1.8.7
     addresses: [10.88.0.11]
+    had: [0f1e2d3c]
     engine:
       id: 7TRN:IPZB:QYBB:VPBQ:UMPP:KARE:6ZNR:XE6T:7EWV:PKF4:ZOJD:TPYS
       answers: true
@@ -138,7 +152,7 @@ def main() -> None:
     module = AnsibleModule(argument_spec=ARGUMENTS, supports_check_mode=True)
     if os.geteuid() != 0:
         # What cannot be seen would pass for what is not there: an engine that is down, no container.
-        module.exit_json(changed=False, findings=[not_root("the doctor")], store_findings=[], facts={})
+        module.exit_json(changed=False, findings=[not_root("the doctor")], store_findings=[], facts={}, repairs=[])
     module.exit_json(changed=False, **doctor(lambda: examine(Reader(), module.params), module.params))
 
 

@@ -275,9 +275,34 @@ ROWS: tuple[Row, ...] = (
         "some pairs are dead, a peer cannot be resolved",
         "gossip and forwarding entries disagree",
         role("overlay_docker", "starts engines in turn, so that each finds the others")
-        + doc("journal_peer_unresolved")
+        + doc("journal_peer_unresolved", "fdb_wrong", "fdb_missing", "neighbour_wrong", "neighbour_missing")
         + verify("names the pair and the direction"),
         "m#31588, m#35807",
+    ),
+    Row(
+        "an address that moved to another host is dead for some",
+        "an engine keeps what it has learnt by asking, for an address that is not there any more",
+        role("overlay_docker", "multihost-overlay-peers replaces what contradicts the store")
+        + doc("fdb_wrong", "entry_of_nobody"),
+        "own trial",
+    ),
+    Row(
+        "nothing of an overlay reaches one host, or large packets do not",
+        "its vxlan device is gone, or has another number or MTU than the network",
+        doc("tunnel_missing", "tunnel_differs") + verify("full-size packets in both directions"),
+        "read in the code",
+    ),
+    Row(
+        "a container resolves no name, and its neighbours do",
+        "rules within its namespace were flushed",
+        doc("dns_rules_gone") + verify("asks Docker's DNS from within the namespace"),
+        "own trial",
+    ),
+    Row(
+        "an address is now one container, now another",
+        "two endpoints of a network have it",
+        doc("address_twice"),
+        "m#27398",
     ),
     Row(
         "hosts in the store that are not there",

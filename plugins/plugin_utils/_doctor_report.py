@@ -9,11 +9,13 @@ from typing import Any, Iterable, Mapping, Sequence
 
 from ansible_collections.multihost.overlay.plugins.module_utils._doctor_checks import found
 from ansible_collections.multihost.overlay.plugins.module_utils._doctor_plan_store import names_of, remove_endpoint
+from ansible_collections.multihost.overlay.plugins.module_utils._doctor_repair import say
 from ansible_collections.multihost.overlay.plugins.plugin_utils._findings_report import by_severity
 from ansible_collections.multihost.overlay.plugins.plugin_utils._preflight_report import (
     Results,
     check_identities,
     judge_result,
+    said,
 )
 
 # Stands for the cluster's store where a finding belongs to no host.
@@ -126,11 +128,20 @@ def store_rows(results: Results, facts: Facts) -> Rows:
                 yield STORE, dict(row)
 
 
+def is_unreachable_anyway(row: Mapping[str, Any], facts: Facts, rows: Sequence[Mapping[str, Any]]) -> bool:
+    """Whether the endpoint's engine does not answer, or no container has the endpoint: then nobody misses a way to it."""
+    living = {fact["engine"]["advertise"].rpartition(":")[0] for fact in facts.values() if fact["engine"]["answers"]}
+    orphans = {other.get("thing") for other in rows if other["id"] == "orphan_endpoint"}
+    return row.get("vtep") not in living or row.get("endpoint") in orphans
+
+
 def explained(row: Mapping[str, str], facts: Facts, rows: Sequence[Mapping[str, str]]) -> bool:
     """Whether another finding names the cause of this one: an engine that is down or elsewhere, or two hosts of one name."""
     twice = {other["host"] for other in rows if other["id"] == "hostname_duplicate"}
     if row["id"] == "journal_name_taken":
         return bool(twice)
+    if row["id"] in ("fdb_missing", "neighbour_missing"):
+        return is_unreachable_anyway(row, facts, rows)
     # All members vote on a name that is there twice, and who loses leaves the gossip (serf's resolution of conflicts; seen).
     if row["id"] == "gossip_silent":
         return row["host"] in twice
@@ -140,6 +151,38 @@ def explained(row: Mapping[str, str], facts: Facts, rows: Sequence[Mapping[str, 
     usual = usual_store(facts)
     well = {name for name, engine in engines.items() if engine["advertise"] and engine["store"] == usual}
     return bool(twice) or row.get("peer") not in well
+
+
+def refused(repairs: Results) -> list[dict[str, str]]:
+    """The findings that say why nothing was repaired: all hosts give the same reason, unless one could not do it."""
+    reasons = sorted({str(result["refused"]) for result in repairs.values() if result.get("refused")})
+    text = "nothing was repaired on any host"
+    rows = [dict(found("repair_refused", text, reasons), host=STORE)] if reasons else []
+    return rows + [
+        dict(found("doctor_failed", f"the repair of {host} failed", said(result)), host=host)
+        for host, result in repairs.items()
+        if "steps" not in result
+    ]
+
+
+def repaired(repairs: Results) -> list[dict[str, Any]]:
+    """What was done on all hosts, and what was not and why."""
+    return [
+        {"host": host, **one, "backup": result.get("backup", "")}
+        for host, result in repairs.items()
+        for one in result.get("steps", [])
+    ]
+
+
+def repair_lines(rows: Iterable[Mapping[str, Any]]) -> list[str]:
+    """The same for the terminal, with the way back."""
+    rows = list(rows)
+    lines = []
+    for row in rows:
+        state = "done" if row["done"] else row["error"] or "not done: check mode"
+        lines.append(f"repair: {row['host']}: {say(row)}: {state}")
+    kept = sorted({(row["host"], row["backup"]) for row in rows if row["backup"]})
+    return lines + [f"repair: {host}: the keys as they were: consul kv import @{path}" for host, path in kept]
 
 
 def all_findings(results: Results, addresses: Mapping[str, str], skip_unreachable: bool) -> list[dict[str, str]]:

@@ -4,7 +4,9 @@
 
 from __future__ import annotations
 
+import base64
 import json
+import tarfile
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -352,11 +354,10 @@ def repair(cluster: Cluster) -> Iterator[Trouble]:
 @contextmanager
 def peers(cluster: Cluster) -> Iterator[Trouble]:
     """Somebody does without the unit that keeps the overlays' tables complete."""
-    unit = "multihost-overlay-peers.service"
-    cluster.run("node2", "systemctl", "mask", "--now", unit)
+    cluster.run("node2", "systemctl", "mask", "--now", PEERS)
     yield {("node2", "peers_unit_down")}
-    cluster.run("node2", "systemctl", "unmask", unit)
-    cluster.run("node2", "systemctl", "start", unit)
+    cluster.run("node2", "systemctl", "unmask", PEERS)
+    cluster.run("node2", "systemctl", "start", PEERS)
 
 
 @contextmanager
@@ -412,9 +413,122 @@ def no_gossip(cluster: Cluster) -> Iterator[Trouble]:
         restart(cluster, host)
 
 
+FAR = f"{NAME}-far"
+PEERS = "multihost-overlay-peers.service"
+# A program of a host in the namespace of an overlay, which is named by the beginning of the network's id.
+IN_OVERLAY = 'id=$1; shift; exec nsenter --net="$(ls -d /run/docker/netns/*-"$id"* | tail -n 1)" "$@"'
+
+
+def in_overlay(cluster: Cluster, host: str, *argv: str) -> str:
+    return cluster.out(host, "sh", "-c", IN_OVERLAY, "sh", network_id(cluster)[:9], *argv)
+
+
+def endpoint_of(cluster: Cluster, host: str, name: str) -> dict[str, str]:
+    """A container's endpoint on the network, as its engine tells: EndpointID, IPAddress, MacAddress."""
+    told = json.loads(cluster.out(host, "docker", "inspect", "-f", "{{json .NetworkSettings.Networks}}", name))
+    found: dict[str, str] = told[NETWORK]
+    return found
+
+
+@contextmanager
+def across(cluster: Cluster) -> Iterator[dict[str, str]]:
+    """A container on each of two hosts, and nobody who mends the tables of the first host. The endpoint of the second one."""
+    placed = {NAME: "node1", FAR: "node2"}
+    try:
+        for name, host in placed.items():
+            cluster.start_service(host, name, NETWORK)
+        wait_for("they reach each other", lambda: not cluster.unreached(placed), 60)
+        cluster.run("node1", "systemctl", "stop", PEERS)
+        yield endpoint_of(cluster, "node2", FAR)
+    finally:
+        cluster.remove_containers(*placed)
+        cluster.run("node1", "systemctl", "start", PEERS)
+        cluster.fresh_engines()
+
+
+@contextmanager
+def fdb_elsewhere(cluster: Cluster) -> Iterator[Trouble]:
+    """A MAC that leads to a host where its container is not."""
+    with across(cluster) as far:
+        mac = far["MacAddress"]
+        in_overlay(cluster, "node1", "bridge", "fdb", "del", mac, "dev", "vxlan0", "dst", "10.88.80.12", "self")
+        in_overlay(cluster, "node1", *f"bridge fdb add {mac} dev vxlan0 dst 10.88.80.13 self permanent".split())
+        yield {("node1", "fdb_wrong"), ("node1", "peers_unit_down")}
+
+
+@contextmanager
+def fdb_gone(cluster: Cluster) -> Iterator[Trouble]:
+    """A MAC that leads nowhere."""
+    with across(cluster) as far:
+        in_overlay(cluster, "node1", *f"bridge fdb del {far['MacAddress']} dev vxlan0 dst 10.88.80.12 self".split())
+        yield {("node1", "fdb_missing"), ("node1", "peers_unit_down")}
+
+
+@contextmanager
+def neighbour_elsewhere(cluster: Cluster) -> Iterator[Trouble]:
+    """An address with the MAC of nobody."""
+    with across(cluster) as far:
+        command = f"ip neigh replace {far['IPAddress']} lladdr 02:42:0a:64:50:fe dev vxlan0 nud permanent"
+        in_overlay(cluster, "node1", *command.split())
+        yield {("node1", "neighbour_wrong"), ("node1", "peers_unit_down")}
+
+
+@contextmanager
+def neighbour_gone(cluster: Cluster) -> Iterator[Trouble]:
+    """An engine that was restarted under its containers does not ask for others any more; and nothing else tells it."""
+    with across(cluster) as far:
+        restart(cluster, "node1")
+        in_overlay(cluster, "node1", *f"ip neigh del {far['IPAddress']} dev vxlan0".split())
+        yield {("node1", "neighbour_missing"), ("node1", "peers_unit_down")}
+
+
+@contextmanager
+def no_tunnel(cluster: Cluster) -> Iterator[Trouble]:
+    """Somebody deleted an overlay's vxlan device."""
+    with across(cluster):
+        in_overlay(cluster, "node1", "ip", "link", "delete", "vxlan0")
+        yield {("node1", "tunnel_missing"), ("node1", "peers_unit_down")}
+
+
+@contextmanager
+def other_mtu(cluster: Cluster) -> Iterator[Trouble]:
+    """Somebody changed the MTU of an overlay's vxlan device."""
+    with across(cluster):
+        in_overlay(cluster, "node1", "ip", "link", "set", "vxlan0", "mtu", "1400")
+        yield {("node1", "tunnel_differs"), ("node1", "peers_unit_down")}
+
+
+@contextmanager
+def no_names(cluster: Cluster) -> Iterator[Trouble]:
+    """Somebody flushed the rules within a container. The cure is the one that the doctor tells."""
+    cluster.start_service("node3", NAME, NETWORK)
+    path = cluster.out("node3", "docker", "inspect", "-f", "{{.NetworkSettings.SandboxKey}}", NAME)
+    cluster.run("node3", "nsenter", f"--net={path}", "iptables", "-t", "nat", "-F")
+    yield {("node3", "dns_rules_gone")}
+    cluster.run("node3", "docker", "restart", "-t", "0", NAME)
+    report = cluster.out("node3", "docker", "inspect", "-f", "{{.NetworkSettings.SandboxKey}}", NAME)
+    assert "DOCKER_OUTPUT" in cluster.out("node3", "nsenter", f"--net={report}", "iptables", "-t", "nat", "-S")
+    cluster.remove_containers(NAME)
+    cluster.fresh_engines()
+
+
+@contextmanager
+def same_address(cluster: Cluster) -> Iterator[Trouble]:
+    """The store gave an address out again: a second endpoint has it, which no container has."""
+    cluster.start_service("node1", NAME, NETWORK)
+    own, folder = endpoint_of(cluster, "node1", NAME)["EndpointID"], f"{KEYS}/endpoint/{network_id(cluster)}"
+    record, other = json.loads(consul(cluster, "get", f"{folder}/{own}/")), "ab" * 32
+    consul(cluster, "put", f"{folder}/{other}/", json.dumps({**record, "id": other, "name": "second"}))
+    yield {(STORE, "address_twice"), (STORE, "stale_endpoint_count"), ("node1", "orphan_endpoint")}
+    consul(cluster, "delete", f"{folder}/{other}/")
+    cluster.remove_containers(NAME)
+    cluster.fresh_engines()
+
+
 FAULTS: tuple[Fault, ...] = (
     ghost, orphan, miscounted, leaked, twins, lost_network, full, taken, other_store, no_store, not_advertised, pending, flushed,
     no_forwarding, namespace, tunnel, threads, down, hanging, no_agent, no_quorum, repair, peers, same_name, no_gossip_by_udp, no_gossip,
+    fdb_elsewhere, fdb_gone, neighbour_elsewhere, neighbour_gone, no_tunnel, other_mtu, no_names, same_address,
 )  # fmt: skip
 
 
@@ -496,3 +610,129 @@ def test_errors_make_it_fail(cluster: Cluster, tmp_path: Path) -> None:
         run = check("doctor", tmp_path, extra_vars={"overlay_doctor_fail_on": "error"}, succeeds=False)
         assert "node2: IPv4 forwarding is off [forwarding_off]" in run.messages
         assert "Cure: sysctl -w net.ipv4.ip_forward=1" in run.messages
+
+
+LEFTOVER, TUNNEL = "/run/docker/netns/1-deadbeef00", "vx-000fff-abcde"
+BACKUPS = "/var/lib/multihost-overlay/backups"
+
+
+def keys(cluster: Cluster) -> dict[str, str]:
+    """All keys of Docker's with their values. An engine makes a folder, which has none, for what it is asked for."""
+    return {entry["key"]: entry["value"] for entry in json.loads(export(cluster, "docker/")) if entry["value"]}
+
+
+@pytest.fixture
+def neglected(cluster: Cluster) -> Iterator[str]:
+    """An endpoint that no container has, a namespace and a tunnel that nobody uses. The key of the endpoint."""
+    forgive(cluster)
+    cluster.start_service("node2", NAME, NETWORK)
+    endpoint = endpoint_of(cluster, "node2", NAME)["EndpointID"]
+    before = export(cluster, KEYS)
+    cluster.remove_containers(NAME)
+    put_back(cluster, before)
+    cluster.fresh_engines()
+    cluster.run("node3", "sh", "-c", f"touch {LEFTOVER} && unshare --net={LEFTOVER} true")
+    cluster.run("node2", *["ip", "link", "add", TUNNEL, "type", "vxlan", "id", "4095", "dstport", "4790"])
+    yield f"{KEYS}/endpoint/{network_id(cluster)}/{endpoint}/"
+    cluster.run("node2", "docker", "network", "disconnect", "-f", NETWORK, NAME, check=False)
+    cluster.run("node2", "ip", "link", "delete", TUNNEL, check=False)
+    cluster.run("node3", "sh", "-c", f"umount {LEFTOVER}; rm -f {LEFTOVER}", check=False)
+    cluster.fresh_engines()
+
+
+def repaired(report: Path) -> list[tuple[str, str, bool]]:
+    """(host, kind, whether it was done), as the report has it."""
+    rows = json.loads((report / "doctor.json").read_text())["repaired"]
+    return sorted((row["host"], row["kind"], row["done"]) for row in rows)
+
+
+def test_a_repair(cluster: Cluster, neglected: str, tmp_path: Path) -> None:
+    """Refused without all hosts; shown first; done once; and nothing else is touched."""
+    steps = [("node2", "endpoint"), ("node2", "tunnel"), ("node3", "namespace")]
+    before, asked = keys(cluster), {"overlay_doctor_repair": True}
+    assert neglected in before
+
+    check("doctor", tmp_path, extra_vars=asked, arguments=["--limit", "node2"])
+    assert (STORE, "repair_refused") in trouble(tmp_path, "doctor")
+    assert repaired(tmp_path) == []
+
+    run = check("doctor", tmp_path, extra_vars=asked, arguments=["--check", "--diff"])
+    assert repaired(tmp_path) == [(*step, False) for step in steps]
+    assert f"repair: node2 would remove the endpoint {NAME}" in run.output
+    assert keys(cluster).keys() == before.keys()
+    assert cluster.run("node2", "ls", BACKUPS, check=False).stdout == ""
+    cluster.run("node2", "ip", "link", "show", TUNNEL)
+
+    run = check("doctor", tmp_path, extra_vars=asked)
+    assert repaired(tmp_path) == [(*step, True) for step in steps]
+    assert trouble(tmp_path, "doctor") == set()
+    assert run.changed == {"node2": 1, "node3": 1}
+    after = keys(cluster)
+    changed = {key for key in before if before[key] != after.get(key)} | (after.keys() - before.keys())
+    own = (
+        neglected,
+        f"{KEYS}/endpoint_count/{network_id(cluster)}/",
+        f"{KEYS}/ipam/default/data/GlobalDefault/{SUBNET}/",
+    )
+    # The engines write themselves anew there.
+    assert {key for key in changed if not key.startswith("docker/nodes")} <= set(own)
+    assert neglected in changed
+
+    (name,) = cluster.out("node2", "ls", BACKUPS).split()
+    assert cluster.out("node2", "stat", "-c", "%a %U", BACKUPS, f"{BACKUPS}/{name}").splitlines() == [
+        "700 root",
+        "600 root",
+    ]
+    kept = {
+        entry["key"]: entry["value"] for entry in json.loads(cluster.run("node2", "cat", f"{BACKUPS}/{name}").stdout)
+    }
+    assert kept == {key: before[key] for key in own}
+
+    run = check("doctor", tmp_path, extra_vars=asked)
+    assert (run.changed, repaired(tmp_path), trouble(tmp_path, "doctor")) == ({}, [], set())
+    assert cluster.out("node2", "ls", BACKUPS) == name
+    cluster.run("node2", "rm", "-r", BACKUPS)
+
+
+SECRETS = """
+import glob, json, os
+found = [word for name in glob.glob("/etc/multihost-overlay/*.env") for word in open(name).read().replace("=", " ").split()]
+for name in ("secrets.json", "consul-secrets.json", "consul-gossip.json"):
+    todo = [json.load(open("/etc/multihost-overlay/" + name))] if os.path.exists("/etc/multihost-overlay/" + name) else []
+    while todo:
+        one = todo.pop()
+        todo += list(one.values()) if isinstance(one, dict) else one if isinstance(one, list) else []
+        found += [line for line in one.splitlines() if "CERTIFICATE" not in one] if isinstance(one, str) else []
+for name in glob.glob("/etc/multihost-overlay/tls/*.key"):
+    found += open(name).read().splitlines()
+print(json.dumps([word for word in found if len(word) >= 20 and not word.startswith(("/", "--")) and word != "CONSUL_HTTP_TOKEN"]))
+"""
+
+
+def test_a_bundle_without_secrets(cluster: Cluster, tmp_path: Path) -> None:
+    """Of each host; none of the cluster's secrets is in it, and nothing is changed."""
+    before = state_of(cluster)
+    run = check("doctor", tmp_path, extra_vars={"overlay_doctor_bundle": True})
+    path = tmp_path / "doctor.tar.gz"
+    assert path.stat().st_mode & 0o777 == 0o600
+    assert run.remote == dict.fromkeys(HOSTS, 2)
+    assert (run.changed, differences(before, state_of(cluster))) == ({}, [])
+    with tarfile.open(path) as archive:
+        streams = {member.name: archive.extractfile(member) for member in archive}
+        texts = {name: stream.read().decode() for name, stream in streams.items() if stream}
+    for host in HOSTS:
+        for name in (
+            "daemon.json",
+            "units.txt",
+            "journal-docker.txt",
+            "docker-info.json",
+            "iptables.txt",
+            "host_doctor.json",
+        ):
+            assert len(texts[f"overlay-doctor/hosts/{host}/{name}"]) > 50, name
+        secrets = json.loads(cluster.out(host, "python3", "-c", SECRETS))
+        assert len(secrets) >= 3
+        for secret in secrets:
+            hidden = base64.b64encode(secret.encode()).decode()[:-4]
+            assert [name for name, text in texts.items() if secret in text or hidden in text] == []
+    assert "overlay-doctor/controller/doctor.json" in texts

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import copy
 import json
 import os
@@ -14,10 +15,12 @@ from typing import Any, Callable
 
 import pytest
 
-from ansible_collections.multihost.overlay.plugins.module_utils import _doctor_host, _doctor_store
+from ansible_collections.multihost.overlay.plugins.module_utils import _doctor_host, _doctor_spaces, _doctor_store
 from ansible_collections.multihost.overlay.plugins.module_utils._docker import DockerError
 from ansible_collections.multihost.overlay.plugins.module_utils._doctor import doctor, judge_host, judge_store
 from ansible_collections.multihost.overlay.plugins.module_utils._doctor_checks import CHECKS
+from ansible_collections.multihost.overlay.plugins.module_utils._doctor_plan_spaces import Peer, shortened
+from ansible_collections.multihost.overlay.plugins.module_utils._netlink import Entry, Tunnel
 from ansible_collections.multihost.overlay.plugins.module_utils._preflight_reader import Reader
 from ansible_collections.multihost.overlay.plugins.modules import host_doctor
 
@@ -29,6 +32,22 @@ RULES = {
     "filter": ["-A FORWARD -j DOCKER-USER", "-A FORWARD -j DOCKER-ISOLATION-STAGE-1"],
     "nat": ["-A PREROUTING -m addrtype --dst-type LOCAL -j DOCKER"],
 }
+
+
+# An endpoint of this host, and one of another; the newer one of the two namespaces of the network, and its tables.
+OWN = Peer(EID, "web", "10.100.1.2", "02:42:0a:64:01:02", "10.88.0.11")
+REMOTE = Peer("dd" * 32, "db", "10.100.1.3", "02:42:0a:64:01:03", "10.88.0.12")
+SPACE = f"10-{NID[:9]}"
+
+
+def tables(**changes: Any) -> dict[str, Any]:
+    return {
+        "tunnels": [Tunnel(3, "vxlan0", 256, 1450)],
+        "neighbours": [Entry(3, REMOTE.address, REMOTE.mac, True)],
+        "forwarding": [Entry(3, REMOTE.mac, REMOTE.host, True)],
+        "watched": True,
+        **changes,
+    }
 
 
 def container(**changes: Any) -> dict[str, Any]:
@@ -95,16 +114,22 @@ def sound() -> dict[str, Any]:
                     "mtu": None,
                 }
             ],
-            "endpoints": [{"id": EID, "name": "web", "network_id": NID, "ipv4": "10.100.1.2/24", "host": "10.88.0.11"}],
-            "counts": {NID: 1},
-            "taken": {"10.100.1.0/24": ["10.100.1.0", "10.100.1.1", "10.100.1.2", "10.100.1.255"]},
+            "endpoints": [
+                {"id": EID, "name": "web", "network_id": NID, "ipv4": "10.100.1.2/24", "host": "10.88.0.11"},
+                {"id": REMOTE.id, "name": "db", "network_id": NID, "ipv4": "10.100.1.3/24", "host": "10.88.0.12"},
+            ],
+            "macs": {EID: OWN.mac, REMOTE.id: REMOTE.mac},
+            "counts": {NID: 2},
+            "taken": {"10.100.1.0/24": ["10.100.1.0", "10.100.1.1", "10.100.1.2", "10.100.1.3", "10.100.1.255"]},
             "reserved": {NID: ["10.100.1.1"]},
         },
         "containers": [container()],
         "known": {NID: "overlay"},
         "units": {"docker.service": {"ActiveState": "active", "SubState": "running"}},
         "journal": [],
-        "namespaces": ["default", "cafe00000001", f"1-{NID[:10]}", f"10-{NID[:9]}"],
+        "namespaces": ["default", "cafe00000001", f"1-{NID[:10]}", SPACE],
+        "overlays": {SPACE: tables()},
+        "dns": {"web": True},
         "tunnels": ["vxlan7"],
         "rules": copy.deepcopy(RULES),
         "gossip": {"tcp": "dockerd", "udp": True},
@@ -194,7 +219,7 @@ FAULTS: list[tuple[str, list[Callable[[dict[str, Any]], None]]]] = [
     ("gossip_silent", [change("gossip", {"tcp": "python3", "udp": True})]),
     ("engine_unregistered", [change("store/nodes", ["10.88.0.12:2376"])]),
     ("network_unseen", [change("known", {NID: ""})]),
-    ("orphan_endpoint", [add("store/endpoints", STORED), change("store/counts", {NID: 2})]),
+    ("orphan_endpoint", [add("store/endpoints", STORED), change("store/counts", {NID: 3})]),
     ("static_address_taken", [add("containers", container(name="db", networks=STATIC, **STOPPED))]),
     (
         "network_lost",
@@ -260,6 +285,118 @@ FAULTS: list[tuple[str, list[Callable[[dict[str, Any]], None]]]] = [
     ("unexamined", [change("unreadable", [{"what": "x", "error": "y"}])]),
     ("unexamined", [change("forwarding", "1"), lambda observed: observed.pop("tunnels")]),
 ]
+
+
+SEEN = f"overlays/{SPACE}"
+THIRD = Entry(3, "10.100.1.9", "02:42:0a:64:01:09", True)
+TWIN = {"id": "ff" * 32, "name": "twin", "network_id": NID, "ipv4": "10.100.1.3/24", "host": "10.88.0.13"}
+
+TWICE = [
+    add("store/endpoints", TWIN),
+    change("store/counts", {NID: 3}),
+    change("store/macs", {EID: OWN.mac, REMOTE.id: REMOTE.mac, TWIN["id"]: REMOTE.mac}),
+]
+
+# What is changed in the tables of an overlay, and all that is found then.
+TABLES: list[tuple[str, list[Callable[[dict[str, Any]], None]]]] = [
+    ("fdb_wrong", [change(f"{SEEN}/forwarding", [Entry(3, REMOTE.mac, "10.88.0.13", True)])]),
+    ("fdb_wrong", [add(f"{SEEN}/forwarding", Entry(3, OWN.mac, "10.88.0.12", True))]),
+    ("fdb_missing", [change(f"{SEEN}/forwarding", [])]),
+    ("neighbour_wrong", [change(f"{SEEN}/neighbours", [Entry(3, REMOTE.address, "02:42:0a:64:01:07", True)])]),
+    ("neighbour_missing", [change(f"{SEEN}/neighbours", []), change(f"{SEEN}/watched", False)]),
+    ("entry_of_nobody", [add(f"{SEEN}/neighbours", THIRD)]),
+    ("entry_of_nobody", [add(f"{SEEN}/forwarding", Entry(3, THIRD.value, "10.88.0.13", True))]),
+    ("tunnel_missing", [change(f"{SEEN}/tunnels", [])]),
+    ("tunnel_missing", [change("namespaces", ["default", "cafe00000001"])]),
+    ("tunnel_differs", [change(f"{SEEN}/tunnels", [Tunnel(3, "vxlan0", 257, 1450)])]),
+    ("tunnel_differs", [change(f"{SEEN}/tunnels", [Tunnel(3, "vxlan0", 256, 1500)])]),
+    ("tunnel_differs", [change("store/networks/0/mtu", 1400)]),
+    ("dns_rules_gone", [change("dns/web", False)]),
+    # Who of the two is right cannot be told, so their entries are neither wrong nor missing.
+    ("address_twice", [*TWICE]),
+    ("address_twice", [*TWICE, change(f"{SEEN}/forwarding", [])]),
+]
+
+
+@pytest.mark.parametrize(("expected", "changes"), TABLES, ids=[fault[0] for fault in TABLES])
+def test_a_fault_of_an_overlay(expected: str, changes: list[Callable[[dict[str, Any]], None]]) -> None:
+    observed = sound()
+    for apply in changes:
+        apply(observed)
+    assert ids(observed) == [expected]
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        # dockerd asks for what is missing, as long as it is told.
+        [change(f"{SEEN}/neighbours", []), change(f"{SEEN}/forwarding", [])],
+        # What a device has learnt from packets goes by itself, and is a way as well.
+        [change(f"{SEEN}/forwarding", [Entry(3, REMOTE.mac, "10.88.0.12", False)])],
+        [add(f"{SEEN}/forwarding", Entry(3, THIRD.value, "10.88.0.13", False))],
+        # dockerd has such of its own containers too.
+        [add(f"{SEEN}/forwarding", Entry(3, OWN.mac, "10.88.0.11", True)), add(f"{SEEN}/neighbours", Entry(3, OWN.address, OWN.mac, True))],
+        # One that is being made, and one that has no MAC in the store.
+        [change("store/macs", {EID: OWN.mac}), change(f"{SEEN}/neighbours", []), change(f"{SEEN}/forwarding", [])],
+        # What could not be read is said elsewhere; what ended meanwhile is nothing.
+        [change("overlays", {})],
+        [change("dns/web", None)],
+        # No container of this host is on it any more, or the store does not know that there is one.
+        [change("containers", []), change("namespaces", []), change("store/endpoints", []), change("store/counts", {NID: 0}),
+         change("store/taken", {}), change("overlays", {})],
+        [change("store/networks/0/mtu", 1500)],
+        [change(f"{SEEN}/tunnels", [Tunnel(3, "vxlan0", 256, 1424)])],
+        [change("store/networks/0/vnis", [])],
+    ],
+)  # fmt: skip
+def test_an_overlay_that_is_in_order(changes: list[Callable[[dict[str, Any]], None]]) -> None:
+    observed = sound()
+    for apply in changes:
+        apply(observed)
+    assert ids(observed) == []
+
+
+def found_in_tables(*changes: Callable[[dict[str, Any]], None]) -> list[dict[str, str]]:
+    observed = sound()
+    for apply in changes:
+        apply(observed)
+    return judge_host(observed, WANTED)
+
+
+def test_the_cures_of_entries_are_commands() -> None:
+    inside = f"nsenter --net=/run/docker/netns/{SPACE}"
+    (row,) = found_in_tables(*TABLES[0][1])
+    assert row["fix"].startswith(f"{inside} bridge fdb replace {REMOTE.mac} dev vxlan0 dst 10.88.0.12 self permanent;")
+    assert row["message"] == "packets to db (10.100.1.3) on shop go to 10.88.0.13, and it is on 10.88.0.12"
+    (row,) = found_in_tables(*TABLES[1][1])
+    assert row["fix"].startswith(f"{inside} bridge fdb del {OWN.mac} dev vxlan0 dst 10.88.0.12 self;")
+    (row,) = found_in_tables(*TABLES[2][1])
+    assert row["fix"].startswith(f"{inside} bridge fdb add {REMOTE.mac} dev vxlan0 dst 10.88.0.12 self permanent;")
+    assert (row["vtep"], row["endpoint"]) == ("10.88.0.12", REMOTE.id)
+    (row,) = found_in_tables(*TABLES[3][1])
+    assert f"ip neigh replace 10.100.1.3 lladdr {REMOTE.mac} dev vxlan0 nud permanent" in row["fix"]
+
+
+def test_the_oldest_namespace_of_a_network_is_not_the_one_in_use() -> None:
+    assert ids({**sound(), "overlays": {f"1-{NID[:10]}": tables(tunnels=[]), SPACE: tables()}}) == []
+
+
+def test_many_entries_are_said_in_few_lines() -> None:
+    rows = [{"id": "fdb_wrong", "evidence": str(number)} for number in range(9)] + [{"id": "x", "evidence": ""}] * 9
+    kept = shortened(rows)
+    assert [row["evidence"] for row in kept[:5]] == ["0", "1", "2", "3", "4; and 4 more like it"]
+    assert len(kept) == 14
+
+
+def test_the_unit_has_time_to_mend_entries() -> None:
+    """It looks every ten seconds; other things are looked at again sooner."""
+    slept: list[float] = []
+    looks = [sound(), sound(), sound(), sound()]
+    looks[0]["overlays"][SPACE]["forwarding"] = []
+    looks[2]["overlays"][SPACE]["neighbours"].append(THIRD)
+    assert doctor(lambda: looks.pop(0), WANTED, slept.append)["findings"] == []
+    assert doctor(lambda: looks.pop(0), WANTED, slept.append)["findings"] == []
+    assert slept == [12.0, 3.0]
 
 
 def test_a_sound_host() -> None:
@@ -354,7 +491,7 @@ def test_another_address_than_the_inventorys() -> None:
 def test_what_passes_is_not_blamed() -> None:
     looks = [sound(), sound()]
     looks[0]["store"]["endpoints"].append(STORED)
-    looks[0]["store"]["counts"] = {NID: 2}
+    looks[0]["store"]["counts"] = {NID: 3}
     slept: list[float] = []
     result = doctor(lambda: looks.pop(0), WANTED, slept.append)
     assert result["findings"] == result["store_findings"] == []
@@ -364,7 +501,7 @@ def test_what_passes_is_not_blamed() -> None:
 def test_what_stays_is_blamed() -> None:
     def look() -> dict[str, Any]:
         observed = sound()
-        observed["store"]["counts"] = {NID: 2}
+        observed["store"]["counts"] = {NID: 7}
         observed["stray"] = len(slept) + 1
         return observed
 
@@ -378,7 +515,7 @@ def test_what_stays_is_blamed() -> None:
 def test_what_is_new_at_the_second_look_is_not_blamed_yet() -> None:
     looks = [sound(), sound()]
     looks[0]["stray"] = 1
-    looks[1]["store"]["counts"] = {NID: 2}
+    looks[1]["store"]["counts"] = {NID: 7}
     looks[1]["forwarding"] = "0"
     result = doctor(lambda: looks.pop(0), WANTED, lambda _seconds: None)
     assert [row["id"] for row in result["findings"]] == ["forwarding_off"]
@@ -627,6 +764,89 @@ def test_a_pending_restart_is_read(tmp_path: Path) -> None:
     assert not _doctor_host.pending(reader)
     path.write_text(json.dumps({"state": {"docker_pending": {"x": 1}}}))
     assert _doctor_host.pending(reader)
+
+
+RULES_OF_DNS = """-P OUTPUT ACCEPT
+-A OUTPUT -d 127.0.0.11/32 -j DOCKER_OUTPUT
+-A POSTROUTING -d 127.0.0.11/32 -j DOCKER_POSTROUTING
+-A DOCKER_OUTPUT -d 127.0.0.11/32 -p tcp -m tcp --dport 53 -j DNAT --to-destination 127.0.0.11:35677
+-A DOCKER_OUTPUT -d 127.0.0.11/32 -p udp -m udp --dport 53 -j DNAT --to-destination 127.0.0.11:53413
+"""
+
+
+@pytest.mark.parametrize(
+    ("answers", "expected"),
+    [
+        ([(0, RULES_OF_DNS)], True),
+        ([(0, ""), (0, RULES_OF_DNS)], True),
+        ([(0, ""), (0, ""), (0, "")], False),
+        ([(0, ""), (127, ""), (127, "")], False),
+        ([(0, RULES_OF_DNS.replace("-A OUTPUT", "-A OTHER")), (3, ""), (0, "")], False),
+        ([(0, RULES_OF_DNS.replace("udp", "sctp")), (127, ""), (127, "")], False),
+        ([(127, ""), (127, ""), (127, "")], None),
+        ([(0, ""), (4, ""), (0, "")], None),
+        ([(124, ""), (0, ""), (0, "")], None),
+    ],
+)
+def test_rules_of_dns_are_looked_for(
+    monkeypatch: pytest.MonkeyPatch, answers: list[tuple[int, str]], expected: bool | None
+) -> None:
+    monkeypatch.setattr(_doctor_spaces, "inside", lambda _path: contextlib.nullcontext())
+    left = list(answers)
+
+    def answer(_argv: list[str]) -> tuple[int, str, str]:
+        status, out = left.pop(0)
+        return status, out, ""
+
+    assert _doctor_spaces.rules_look(Reader(run=answer))("/x") is expected
+
+
+def test_only_running_containers_on_overlays_are_asked_for_rules() -> None:
+    asked: list[str] = []
+    rows = [
+        container(),
+        container(name="off", running=False),
+        container(name="host", sandbox=""),
+        container(name="b", networks={}),
+    ]
+
+    def look(path: str) -> bool:
+        asked.append(path)
+        return True
+
+    found = _doctor_spaces.read_dns(Reader(), rows, {NID: "overlay"}, look)
+    assert (found, asked) == ({"web": True}, ["/run/docker/netns/cafe00000001"])
+    assert _doctor_spaces.read_dns(Reader(), rows, {NID: "bridge"}, lambda path: True) == {}
+
+
+def test_namespaces_are_read_within_bounds(tmp_path: Path) -> None:
+    """One that cannot be read, and those for which there is no time, are said; one that ended is not."""
+    (tmp_path / "run/docker/netns").mkdir(parents=True)
+    names = [f"{number}-{NID[:10]}" for number in range(1, 6)]
+    for name in names[:2] + names[3:]:
+        (tmp_path / "run/docker/netns" / name).touch()
+    clock = iter([0.0, 1.0, 2.0, 3.0, 19.0, 21.0])
+
+    def look(path: str) -> Any:
+        if path.endswith(names[1]):
+            raise OSError("broken")
+        if path.endswith(names[2]):
+            raise OSError("ended")
+        return {"tunnels": []}
+
+    reader = Reader(str(tmp_path))
+    found = _doctor_spaces.read_overlays(reader, ["default", "cafe00000001", *names], look, lambda: next(clock))
+    assert list(found) == [names[0], names[3]]
+    assert [entry["error"] for entry in reader.unreadable] == [
+        "broken", "1 were not looked at, because it took more than 20 s"
+    ]  # fmt: skip
+
+
+def test_macs_are_read() -> None:
+    pairs: list[tuple[str, bytes | None]] = [
+        ("a", b'{"id": "e1", "ep_iface": {"mac": "02:42:0A:64:01:02"}}'), ("b", b'{"id": "e2"}'), ("c", b"[]"), ("d", None)
+    ]  # fmt: skip
+    assert _doctor_store.macs(pairs) == {"e1": "02:42:0a:64:01:02", "e2": ""}
 
 
 def test_every_check_has_been_seen() -> None:

@@ -6,7 +6,15 @@ from __future__ import annotations
 
 from typing import Any
 
-from ansible_collections.multihost.overlay.plugins.plugin_utils._doctor_report import STORE, all_findings
+import pytest
+
+from ansible_collections.multihost.overlay.plugins.plugin_utils._doctor_report import (
+    STORE,
+    all_findings,
+    refused,
+    repair_lines,
+    repaired,
+)
 
 URL = "consul://127.0.0.1:8500"
 NID = "aa" * 32
@@ -148,3 +156,54 @@ def test_what_has_a_cause_is_not_said_twice() -> None:
     rows = pairs(result(1), result(2, hostname="node3"), outvoted)
     assert rows == [("b", "hostname_duplicate"), ("c", "hostname_duplicate")]
     assert ("c", "gossip_silent") in pairs(result(1), result(2, hostname="node1"), outvoted)
+
+
+@pytest.mark.parametrize("check_id", ["fdb_missing", "neighbour_missing"])
+def test_nobody_misses_a_way_to_what_is_not_there(check_id: str) -> None:
+    row = {
+        "id": check_id,
+        "level": "error",
+        "message": "m",
+        "evidence": "e",
+        "fix": "f",
+        "vtep": "10.0.0.2",
+        "endpoint": "e1",
+    }
+    orphan = {"id": "orphan_endpoint", "level": "warning", "message": "m", "evidence": "e", "fix": "f", "thing": "e1"}
+    blamed = dict(result(1), findings=[row])
+    assert pairs(blamed, result(2), result(3)) == [("a", check_id)]
+    assert pairs(blamed, result(2, engine={"answers": False}), result(3)) == []
+    assert pairs(blamed, dict(result(2), findings=[orphan]), result(3)) == [("b", "orphan_endpoint")]
+
+
+STEP = {"kind": "endpoint", "thing": "e", "network_id": "n", "network": "shop", "name": "web", "address": "10.1.0.2/24"}
+
+
+def test_a_repair_is_reported() -> None:
+    did = {
+        "steps": [{**STEP, "done": True, "error": ""}, {**STEP, "done": False, "error": "boom"}],
+        "backup": "/b.json",
+    }
+    rows = repaired({"a": did, "b": {"steps": []}})
+    assert [(row["host"], row["done"], row["backup"]) for row in rows] == [
+        ("a", True, "/b.json"),
+        ("a", False, "/b.json"),
+    ]
+    words = "remove the endpoint web (10.1.0.2/24) of network shop from the store"
+    assert repair_lines(rows) == [
+        f"repair: a: {words}: done",
+        f"repair: a: {words}: boom",
+        "repair: a: the keys as they were: consul kv import @/b.json",
+    ]
+    assert repair_lines([{"host": "a", **STEP, "done": False, "error": "", "backup": ""}])[0].endswith(
+        "not done: check mode"
+    )
+
+
+def test_a_repair_that_was_refused_or_failed_is_a_finding() -> None:
+    no = {"steps": [], "refused": "b could not be examined"}
+    (row,) = refused({"a": no, "c": no})
+    assert (row["host"], row["id"], row["level"]) == (STORE, "repair_refused", "error")
+    assert row["evidence"] == "b could not be examined"
+    (row,) = refused({"a": {"steps": []}, "b": {"msg": "boom"}})
+    assert (row["host"], row["id"]) == ("b", "doctor_failed")
