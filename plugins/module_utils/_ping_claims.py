@@ -97,5 +97,5 @@ def alias_of(inspected: Json, name: str, network_id: str) -> str:
 
 
 def missing_network(containers: List[Json], name: str, error: str) -> Json:
-    """The same shape for a network that this host does not show; its containers' claims still count."""
-    return dict(read_network(name, {}, containers), error=error, running=[])
+    """The same shape for a network that the engine does not show, as when its store is dead: containers that run on it can probe it."""
+    return dict(read_network(name, {}, containers), error=error)

@@ -209,11 +209,11 @@ def read_networks(client: DockerClient, names: List[str]) -> Json:
     for name in names:
         try:
             found[name] = read_network(name, client.get(f"/networks/{name}"), containers)
-            add_alias(client, found[name], name)
         except DockerError as exc:
             if exc.status is None:
                 raise
             found[name] = missing_network(containers, name, exc.message)
+        add_alias(client, found[name], name)
     return found
 
 

@@ -72,7 +72,9 @@ def inside(cluster: Cluster, host: str, *argv: str) -> str:
 def tunnel(cluster: Cluster, host: str, *argv: str) -> str:
     """Run a program in the network's own namespace, where its tunnel ends."""
     network = cluster.out(host, "docker", "network", "inspect", "--format", "{{.Id}}", NETWORK)
-    return cluster.out(host, "nsenter", f"--net=/run/docker/netns/1-{network[:10]}", *argv)
+    # NUMBER-NETWORK; the number grows with each time that the network comes to the host.
+    space = cluster.out(host, "sh", "-c", f"ls -d /run/docker/netns/*-{network[:9]}* | tail -n 1")
+    return cluster.out(host, "nsenter", f"--net={space}", *argv)
 
 
 @contextmanager

@@ -62,6 +62,14 @@ def test_container_that_never_ran_may_know_the_network_by_its_id():
     assert "10.1.0.9" in claims.read_network("net", NETWORK, [never])["claims"]
 
 
+def test_a_container_probes_a_network_that_its_engine_does_not_show():
+    """With its store dead an engine knows no such network, and what runs there runs on."""
+    view = claims.missing_network([container("u", address="10.1.0.2")], "net", "network net not found")
+    assert [entry["address"] for entry in view["running"]] == ["10.1.0.2"]
+    probes = make(started(a=view, b=view, c=claims.missing_network([], "net", "network net not found")))
+    assert [probe.get("kind") or probe["how"] for probe in probes] == ["container", "container", "network_missing"]
+
+
 @pytest.mark.parametrize(
     "unfit",
     [
