@@ -23,6 +23,7 @@ from ansible_collections.multihost.overlay.plugins.module_utils._ping_report imp
     make_rows,
     merge_rounds,
 )
+from ansible_collections.multihost.overlay.plugins.module_utils._ping_sample import partners
 from ansible_collections.multihost.overlay.plugins.plugin_utils import _baseline
 from ansible_collections.multihost.overlay.plugins.plugin_utils._findings_report import write_report, write_whole
 from ansible_collections.multihost.overlay.plugins.plugin_utils._junit import junit_of_pairs
@@ -54,8 +55,9 @@ ARGUMENTS: dict[str, Json] = {
     "slower": {"type": "float", "default": 3.0},
     "report_dir": {"type": "str", "default": "./overlay-report"},
 }
-# What a host may write down in one run: hosts hand their books over in one piece.
-MOST_BOOKS = 20000
+LEAST = {"count": 1, "interval": 0.01, "patience": 1, "peers": 0, "rounds": 1, "streams": 0, "slower": 1}
+# Results of pairs in one run, of some hundred bytes each, which hosts hand over in one piece.
+MOST_BOOKS = 50000
 
 
 def plain(value: Any) -> Any:
@@ -80,18 +82,24 @@ def registered(hostvars: Any, hosts: list[str], name: str, run: str) -> Json:
 
 def settings_problem(args: Json) -> str:
     """What of the settings cannot be."""
-    least = {"count": 1, "interval": 0.01, "patience": 1, "peers": 0, "rounds": 1, "streams": 0, "slower": 1}
-    low = [f"overlay_verify_{name} must be {bound} or more" for name, bound in least.items() if args[name] < bound]
-    if low:
-        return "; ".join(low)
-    peers = args["peers"] or len(args["hosts"]) - 1
-    books = args["rounds"] * peers * len(args["networks"])
-    if books > MOST_BOOKS:
-        return (
-            f"overlay_verify_rounds is {args['rounds']}, which makes {books} books on each host, and {MOST_BOOKS} are the most: "
-            "fewer rounds, or fewer overlay_verify_peers"
-        )
-    return ""
+    wrong = [f"overlay_verify_{name} must be {bound} or more" for name, bound in LEAST.items() if args[name] < bound]
+    if not 0 <= args["max_loss"] <= 1:
+        wrong.append("overlay_verify_max_loss is a fraction, from 0 to 1")
+    if args["streams"] and not args["transport"]:
+        wrong.append("overlay_verify_streams needs overlay_verify_transport")
+    if not wrong:
+        wrong += books_problem(args)
+    return "; ".join(wrong)
+
+
+def books_problem(args: Json) -> list[str]:
+    """Whether more is to be written down than a controller can hold at once."""
+    pairs = sum(map(len, partners(args["hosts"], args["peers"])))
+    books = args["rounds"] * max(1, pairs * len(args["networks"]))
+    if args["rounds"] == 1 or books <= MOST_BOOKS:
+        return []
+    many = f"overlay_verify_rounds is {args['rounds']}, which makes {books} results of pairs, and {MOST_BOOKS} are the most"
+    return [f"{many}: fewer rounds, or fewer overlay_verify_peers"]
 
 
 def on_controller(path: str) -> str:

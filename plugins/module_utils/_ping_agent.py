@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import resource
 import time
 import traceback
 from contextlib import suppress
@@ -16,6 +17,7 @@ from ansible_collections.multihost.overlay.plugins.module_utils._agent_process i
     start_process,
 )
 from ansible_collections.multihost.overlay.plugins.module_utils._docker import DockerClient, DockerError
+from ansible_collections.multihost.overlay.plugins.module_utils._ping_codec import LOCAL
 from ansible_collections.multihost.overlay.plugins.module_utils._ping_endpoint import (
     BRIDGE,
     forget,
@@ -28,7 +30,8 @@ from ansible_collections.multihost.overlay.plugins.module_utils._ping_endpoint i
 )
 from ansible_collections.multihost.overlay.plugins.module_utils._ping_loop import Network, run_loop
 from ansible_collections.multihost.overlay.plugins.module_utils._ping_netns import Channel, open_channel
-from ansible_collections.multihost.overlay.plugins.module_utils._ping_plan import round_seconds, waits
+from ansible_collections.multihost.overlay.plugins.module_utils._ping_plan import waits
+from ansible_collections.multihost.overlay.plugins.module_utils._ping_sample import partners
 from ansible_collections.multihost.overlay.plugins.module_utils._ping_threads import Threads, Watched, bring_home
 from ansible_collections.multihost.overlay.plugins.module_utils._ping_wire import Wire
 
@@ -58,8 +61,7 @@ class Agent:
         self.place = self.hosts.index(host)
         self.results: Dict[str, Json] = {}
         self.channels: Dict[str, Channel] = {}
-        # For each round what was measured on each network.
-        self.rounds: List[Dict[str, Json]] = []
+        self.networks: Dict[str, Network] = {}
         self.errors: List[str] = []
         # Temporary endpoints by their name; mostly one, on all networks that have no other.
         self.containers: Dict[str, str] = {}
@@ -147,34 +149,45 @@ class Agent:
     def _open(self, name: str, number: int) -> None:
         probe = self._probe(number)
         pid = probe_pid(self.client, probe["id"], name, probe["address"])
-        self.channels[name] = open_channel(f"/proc/{pid}/ns/net", probe["address"])
+        transport = self.plan["timing"]["transport"]
+        self.channels[name] = open_channel(f"/proc/{pid}/ns/net", probe["address"], transport)
+        self._look_at_neighbour(name, probe)
         # An endpoint that took its time has patience all the same.
         self.give_up = max(self.give_up, time.monotonic() + self.plan["timing"]["patience"])
 
+    def _look_at_neighbour(self, name: str, probe: Json) -> None:
+        """It may have ended since the plan was made, and is no fault then."""
+        neighbour = probe.get("neighbour")
+        if neighbour and not self._is_there(name, neighbour):
+            probe["neighbour"] = None
+
+    def _is_there(self, name: str, container: Json) -> bool:
+        try:
+            return probe_pid(self.client, container["id"], name, container["address"]) > 0
+        except DockerError:
+            return False
+
     def measure(self) -> None:
-        """Run the loop over the networks that could be opened, round after round."""
+        """Run the loop over the networks that could be opened."""
         try:
             self.wire = Wire(bytes.fromhex(self.plan["run"]), self.place)
         except OSError as exc:  # a kernel without packet sockets: it is then not told on which side packets vanish
             self.errors.append(f"no packet socket: {exc.strerror}")
-        timing = self.plan["timing"]
-        self._round(0, self.give_up, self.give_up + round_seconds(timing))
-        for turn in range(1, timing["rounds"]):
-            give_up = time.monotonic() + timing["patience"]
-            self._round(turn, give_up, give_up + round_seconds(timing))
-
-    def _round(self, turn: int, give_up: float, finish: float) -> None:
-        now = time.monotonic()
-        names = self.plan["networks"]
-        networks = {
-            name: Network(self.plan, names.index(name), self.place, channel, now, give_up, turn)
+        names, now = self.plan["networks"], time.monotonic()
+        peers = partners(self.hosts, self.plan["timing"]["peers"])[self.place]
+        self.networks = {
+            name: Network(self.plan, names.index(name), self.place, channel, now, self.give_up, peers)
             for name, channel in self.channels.items()
         }
-        self.rounds.append({})
-        try:
-            run_loop(list(networks.values()), finish, self._told, self.wire)
-        finally:
-            self.rounds[-1] = {name: network.result(self.wire) for name, network in networks.items()}
+        run_loop(list(self.networks.values()), self._told, self.wire)
+
+    def look_again(self) -> None:
+        """A neighbour that did not answer, and has ended meanwhile, was not tried."""
+        for name, network in self.networks.items():
+            neighbour = self._probe(network.number).get("neighbour")
+            silent = [aside for aside in network.asides.all if aside.phase == LOCAL and not aside.replied]
+            if silent and neighbour and not self._is_there(name, neighbour):
+                network.asides.all.remove(silent[0])
 
     def _told(self) -> bool:
         return state.read_json(state.directory(self.plan["run"]), state.TOGETHER) is not None
@@ -222,6 +235,8 @@ class Agent:
         """Let go of the containers' namespaces, and remove what this run made on this host."""
         for channel in self.channels.values():
             channel.close()
+        if self.wire:
+            self.wire.sock.close()
         try:
             self._leave()
         except DockerError as exc:
@@ -235,8 +250,9 @@ class Agent:
         """All that the controller needs from this host."""
         names, hosts = self.plan["networks"], self.hosts
         egress = self.wire.egress if self.wire else set()
+        measured = {name: network.result(self.wire) for name, network in self.networks.items()}
         return {
-            "rounds": [{**self.results, **measured} for measured in self.rounds or [{}]],
+            "networks": {**self.results, **measured},
             "errors": self.errors,
             "strays": {"before": self.strays_before, "after": self.strays_after},
             # Whose packets out of a container were seen at this host.
@@ -244,12 +260,20 @@ class Agent:
         }
 
 
+def allow_open_files() -> None:
+    """As many as may be: each peer has a connection on each network."""
+    _soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
 def _work(agent: Agent, path: str) -> None:
     """Measure; whatever happens, remove what was made and leave a result."""
     try:
+        allow_open_files()
         agent.prepare()
         state.write_json(path, state.READY, {})
         agent.measure()
+        agent.look_again()
     except EndedError as exc:
         agent.errors.append(str(exc))
     except Exception:

@@ -29,11 +29,10 @@ Json = Dict[str, Any]
 class Asides:
     """All of one probe's."""
 
-    def __init__(self, plan: Json, number: int, place: int, channel: Channel, turn: int) -> None:
+    def __init__(self, plan: Json, number: int, place: int, channel: Channel) -> None:
         self.run = bytes.fromhex(plan["run"])
-        self.number, self.place, self.channel, self.turn = number, place, channel, turn
-        outside = not plan["internal"][number]
-        self.all: List[Aside] = [aside for aside in asides_of(plan, number, place) if outside or aside.via != "outward"]
+        self.number, self.place, self.channel = number, place, channel
+        self.all: List[Aside] = asides_of(plan, number, place)
 
     def act(self, now: float) -> float:
         """Send what is due; return when the next thing is."""
@@ -50,7 +49,7 @@ class Asides:
         if sock is None:
             aside.error = "the container has no default route"
             return
-        probe = Probe(aside.network, self.place, aside.target, aside.phase, self.number, time.monotonic(), self.turn)
+        probe = Probe(aside.network, self.place, aside.target, aside.phase, self.number, time.monotonic())
         try:
             sock.setsockopt(socket.IPPROTO_IP, socket.IP_TTL, HOPS if aside.phase == APART else MOST_HOPS)
             sock.sendto(encode(self.run, probe), (aside.address, 0))

@@ -61,7 +61,8 @@ class Aside:
 def outside_of(plan: Json, network: int, place: int) -> List[Aside]:
     """Ways out: to the underlay addresses of the next hosts, through the default route; once for each container."""
     probes = [rows[place] for rows in plan["probes"]]
-    if any(probe.get("name") == probes[network]["name"] for probe in probes[:network]):
+    before = [probe for probe, internal in zip(probes[:network], plan["internal"]) if not internal]
+    if plan["internal"][network] or any(probe.get("name") == probes[network]["name"] for probe in before):
         return []
     hosts = plan["hosts"]
     peers = [(place + step) % len(hosts) for step in range(1, min(OUTSIDE, len(hosts) - 1) + 1)]
@@ -78,7 +79,7 @@ def apart_from(plan: Json, network: int, place: int) -> List[Aside]:
     return [
         Aside(APART, via, plan["probes"][other][target]["address"], other, target, plan["networks"][other])
         for other, target in targets
-        for via in ("sideward", "outward")
+        for via in (("sideward",) if plan["internal"][network] else ("sideward", "outward"))
     ]
 
 

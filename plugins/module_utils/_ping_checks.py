@@ -38,7 +38,9 @@ def _egress(books: Books, network: str, host: str) -> Iterator[Json]:
     if not tried:
         return
     seen = any([network, host] in (result.get("egress") or []) for result in books.collected.values())
-    ok = seen or any(aside["replied"] for aside in tried)
+    answered = seen or any(aside["replied"] for aside in tried)
+    # Of hosts that are lost themselves no answer is to be had.
+    ok = answered or (False if any(not books.lost[aside["to"]] for aside in tried) else None)
     peers = ", ".join(aside["to"] for aside in tried)
     why = next((f": {aside['error']}" for aside in tried if aside["error"]), "")
     words = (
@@ -49,13 +51,13 @@ def _egress(books: Books, network: str, host: str) -> Iterator[Json]:
 
 
 def _isolation(books: Books, network: str, host: str) -> Iterator[Json]:
-    """Known by whom it reached. Who hears nobody of its own network either proves nothing."""
+    """Known by whom it reached, who stays until all is tried if the two have met on some network: else it proves nothing."""
     for other in sorted({aside["to"] for aside in _asides(books, network, host, "isolation")}):
         number = books.plan["networks"].index(other)
         target = books.hosts[books.plan["apart"][number]]
         there = books.measured(target).get(other) or {}
-        alive = any(book["heard"]["any"] for book in (there.get("peers") or {}).values())
-        ok = [network, host] not in there.get("leaks", []) if alive else None
+        met = any(books.book(name, target, host).get("heard", {}).get("any") for name in books.plan["networks"])
+        ok = False if [network, host] in there.get("leaks", []) else (True if met else None)
         words = f"a container on {network} at {host} reaches one at {target} that is on {other} alone: the two networks are not apart"
         yield _check("isolation", network, host, other, ok, words)
 

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import errno
 import socket
 import time
 from typing import Any, Callable, Dict, List, Set
@@ -38,13 +39,13 @@ from ansible_collections.multihost.overlay.plugins.module_utils._ping_pair impor
     Pair,
 )
 from ansible_collections.multihost.overlay.plugins.module_utils._ping_plan import STREAM_SECONDS, round_seconds
-from ansible_collections.multihost.overlay.plugins.module_utils._ping_sample import partners
 from ansible_collections.multihost.overlay.plugins.module_utils._ping_tcp import Answerer, Caller, Watch
 from ansible_collections.multihost.overlay.plugins.module_utils._ping_wire import Wire
 
 Json = Dict[str, Any]
 _BATCH = 256  # packets read in one go before timers get their turn
 _ALIAS = 1 << 15  # in a question's number: it asks for the peer's alias
+FULL_TABLES = (errno.EMFILE, errno.ENFILE)
 QUESTION, ANSWER = b"?", b"!"  # what a datagram is
 
 
@@ -52,26 +53,29 @@ class Network:
     """One network as this host sees it: its sockets and a pair for every peer that is measured and has an address."""
 
     def __init__(
-        self, plan: Json, number: int, place: int, channel: Channel, now: float, knock_until: float, turn: int = 0
+        self, plan: Json, number: int, place: int, channel: Channel, now: float, knock_until: float, peers: Set[int]
     ) -> None:
-        self.plan, self.number, self.place, self.channel, self.turn = plan, number, place, channel, turn
+        self.plan, self.number, self.place, self.channel = plan, number, place, channel
         self.run = bytes.fromhex(plan["run"])
         self.probes: List[Json] = plan["probes"][number]
         self.timing = plan["timing"]
-        self.asides = Asides(plan, number, place, channel, turn)
+        self.asides = Asides(plan, number, place, channel)
         # Who was heard here from which other network.
         self.leaks: Set[tuple[int, int]] = set()
-        self.pairs = {
-            peer: self._pair(peer, now, knock_until)
-            for peer in sorted(partners(plan["hosts"], self.timing["peers"])[place])
-            if self.probes[peer]["how"] != "none"
-        }
+        measured = [peer for peer in sorted(peers) if self.probes[peer]["how"] != "none"]
+        # For each peer the results of the rounds that are over; each pair goes through the rounds for itself.
+        self.over: Dict[int, List[Json]] = {peer: [] for peer in measured}
+        self.pairs = {peer: self._pair(peer, now, knock_until) for peer in measured}
+        for pair in self.pairs.values():
+            pair.held = True
         # A container on several networks may be answered with the peer's address on another one; NAME.NETWORK is exact.
         self.suffix = f".{plan['networks'][number]}" if self.probes[place]["networks"] > 1 else ""
 
     def _pair(self, peer: int, now: float, knock_until: float) -> Pair:
         probe = self.probes[peer]
-        pair = Pair(
+        last = len(self.over[peer]) == self.timing["rounds"] - 1
+        streams = last and [self.number, self.place, peer] in [list(ends) for ends in self.plan["streams"]]
+        return Pair(
             self.timing,
             probe["address"],
             now,
@@ -79,47 +83,63 @@ class Network:
             probe.get("spare", ""),
             alias=bool(probe.get("alias")),
             full=self.channel.mtu,
-            stream=STREAM_SECONDS if [self.place, peer] in [list(ends) for ends in self.plan["streams"]] else 0.0,
+            stream=STREAM_SECONDS if streams else 0.0,
+            rest=round_seconds(self.timing),
         )
-        pair.held = bool(self.asides.all)
-        return pair
 
     def attend(self, watch: Watch) -> None:
         """Have the loop read this network's sockets."""
         self.watch = watch
         channel = self.channel
-        readers = {channel.icmp: self.read_icmp, channel.dns: self.read_dns, channel.sideward: self._read_sideward}
+        watch.reading(channel.icmp, self.read_icmp)
+        watch.reading(channel.dns, self.read_dns)
         if channel.outward:
-            readers[channel.outward] = self._read_outward
-        if self.timing["transport"]:
-            readers.update({channel.udp: self.read_udp, channel.listener: self._accept})
-        for sock, read in readers.items():
-            watch.reading(sock, read)
+            watch.reading(channel.outward, self._read_outward)
+        if channel.udp and channel.listener:
+            watch.reading(channel.udp, self.read_udp)
+            watch.reading(channel.listener, self._accept)
 
-    def act(self, now: float) -> float:
-        """Send what is due; return when the next thing is."""
+    def act(self, now: float, quiet: bool) -> float:
+        """Send what is due; return when the next thing is. ``quiet`` is whether a stream is in nobody's way."""
         wake = self._act_beside(now)
-        for peer, pair in self.pairs.items():
-            if pair.may_connect() and self.timing["transport"]:
-                self._call(peer, pair.tcp, CONNECTION, now)
-            if pair.wake_at() <= now:
-                self._act_on(peer, pair, now)
-            if pair.stream and pair.may_stream():
-                self._call(peer, pair.stream, STREAM, now)
-            wake = min(wake, pair.wake_at())
+        for peer in self.pairs:
+            if self._has_next(peer):
+                self.over[peer].append(self.pairs[peer].result())
+                self.pairs[peer] = self._pair(peer, now, now + self.timing["patience"])
+            pair = self.pairs[peer]
+            if not pair.finished(now):
+                self._act_on(peer, pair, now, quiet)
+                wake = min(wake, now if self._has_next(peer) else pair.wake_at())
         return wake
+
+    def _has_next(self, peer: int) -> bool:
+        """Whether both ends are done with a round that is not the last."""
+        return self.pairs[peer].agreed() and len(self.over[peer]) < self.timing["rounds"] - 1
+
+    def measured(self) -> bool:
+        """Whether nothing is on its way that a stream could be in the way of."""
+        return all(pair.measured() for pair in self.pairs.values())
 
     def _act_beside(self, now: float) -> float:
-        """What is tried beside the pairs begins when all probes are up or given up; until it is over no peer may go."""
+        """What is tried beside the pairs begins when all probes are up or given up."""
         if any(pair.stage == KNOCKING for pair in self.pairs.values()):
             return now + 1.0
-        wake = self.asides.act(now)
-        if self.asides.finished(now):
-            for pair in self.pairs.values():
-                pair.release(now)
-        return wake
+        return self.asides.act(now)
 
-    def _act_on(self, peer: int, pair: Pair, now: float) -> None:
+    def release(self, now: float) -> None:
+        """Nothing beside the pairs needs a peer any more."""
+        for pair in self.pairs.values():
+            pair.release(now)
+
+    def _act_on(self, peer: int, pair: Pair, now: float, quiet: bool) -> None:
+        if pair.may_connect() and self.channel.port:
+            self._call(peer, pair.tcp, CONNECTION, now)
+        if pair.wake_at() <= now:
+            self._step(peer, pair, now)
+        if pair.stream and quiet and pair.wants_stream():
+            self._call(peer, pair.stream, STREAM, now)
+
+    def _step(self, peer: int, pair: Pair, now: float) -> None:
         if pair.name.step(now):
             self._ask(peer, self.probes[peer]["name"], pair.name)
         if pair.alias and pair.alias.step(now):
@@ -127,21 +147,19 @@ class Network:
         for phase, seq in pair.step(now):
             self._send(peer, pair, phase, seq)
 
-    def hurry(self, now: float) -> float:
-        """All endpoints are up now: patience begins for those that were not heard; return when all will be done."""
+    def hurry(self, now: float) -> None:
+        """All endpoints are up now: patience begins for those that were not heard."""
         for pair in self.pairs.values():
             pair.hurry(now)
-        return now + self.timing["patience"] + round_seconds(self.timing)
 
     def _words(self, peer: int, phase: int, seq: int, now: float) -> Probe:
-        port = self.channel.port if self.timing["transport"] else 0
-        return Probe(self.number, self.place, peer, phase, seq, now, self.turn, port)
+        return Probe(self.number, self.place, peer, phase, seq, now, len(self.over[peer]), self.channel.port)
 
     def _send(self, peer: int, pair: Pair, phase: int, seq: int) -> None:
         now = time.monotonic()
         words = self._words(peer, phase, seq, now)
         try:
-            if phase == DATAGRAM:
+            if phase == DATAGRAM and self.channel.udp:
                 self.channel.udp.sendto(QUESTION + pack(self.run, words), (pair.name.expected, pair.port))
                 return
             packet = encode(self.run, words, {FULL: self.channel.mtu, SIZED: seq}.get(phase, SMALL))
@@ -167,15 +185,20 @@ class Network:
             caller = Caller(self.watch, self.channel.tcp(), words, talk, STREAM_SECONDS if phase == STREAM else 0.0)
             caller.call(pair.name.expected, pair.port)
         except OSError as exc:
-            talk.end(False, exc.strerror)
+            # Too many open files are no fault of the path.
+            talk.end(None if exc.errno in FULL_TABLES else False, exc.strerror)
 
     def _accept(self) -> None:
+        listener = self.channel.listener
         try:
-            sock, _peer = self.channel.listener.accept()
-        except OSError:  # it was given up meanwhile
+            sock, _peer = listener.accept() if listener else (None, None)
+        except OSError as exc:  # it was given up meanwhile
+            if listener and exc.errno in FULL_TABLES:
+                self.watch.forget(listener)
             return
-        sock.setblocking(False)
-        Answerer(self.watch, self.run, sock)
+        if sock:
+            sock.setblocking(False)
+            Answerer(self.watch, self.run, sock)
 
     def _ask(self, number: int, name: str, check: NameCheck) -> None:
         try:
@@ -212,11 +235,6 @@ class Network:
                 if echo.probe.phase == LOCAL:
                     self.asides.take(packet)
 
-    def _read_sideward(self) -> None:
-        """Nothing is expected there: who reaches another network is known by whom it reached. But the queue is emptied."""
-        for _packet in _packets(self.channel.sideward):
-            continue
-
     def _read_outward(self) -> None:
         if self.channel.outward:
             for packet in _packets(self.channel.outward):
@@ -226,21 +244,26 @@ class Network:
         """Send questions back as answers; take answers."""
         for _count in range(_BATCH):
             try:
+                if not self.channel.udp:
+                    return
                 data, source = self.channel.udp.recvfrom(2048)
                 probe = unpack(self.run, data, 1)
-                if probe is None or probe.network != self.number or probe.turn != self.turn:
-                    continue
-                self._sort_datagram(data, source, probe)
+                if probe is not None and probe.network == self.number:
+                    self._sort_datagram(self.channel.udp, data, source, probe)
             except OSError:
                 return
 
-    def _sort_datagram(self, data: bytes, source: Any, probe: Probe) -> None:
+    def _sort_datagram(self, udp: socket.socket, data: bytes, source: Any, probe: Probe) -> None:
         now = time.monotonic()
-        if data[:1] == QUESTION and probe.target == self.place and probe.sender in self.pairs:
+        if data[:1] == QUESTION and probe.target == self.place and self._in_turn(probe.sender, probe):
             self.pairs[probe.sender].on_heard(DATAGRAM, probe.seq, now)
-            self.channel.udp.sendto(ANSWER + data[1:], source)
-        elif data[:1] == ANSWER and probe.sender == self.place and probe.target in self.pairs:
+            udp.sendto(ANSWER + data[1:], source)
+        elif data[:1] == ANSWER and probe.sender == self.place and self._in_turn(probe.target, probe):
             self.pairs[probe.target].on_reply(DATAGRAM, probe.seq, now - probe.stamp, now)
+
+    def _in_turn(self, peer: int, probe: Probe) -> bool:
+        """Whether a packet is of the round that is under way with a peer."""
+        return peer in self.pairs and probe.turn == len(self.over[peer])
 
     def _follow(self, probe: Probe, source: str) -> None:
         """A peer that could not have the address that was planned for it knocks from its spare one."""
@@ -256,41 +279,44 @@ class Network:
 
     def _sort(self, echo: Echo, now: float) -> None:
         probe = echo.probe
-        if probe.phase == FULL and echo.size != self.channel.mtu:
-            # Networks of different MTU at the two ends: what arrived was not full-size here, so it proves nothing.
-            return
-        if echo.kind == ECHO_REPLY and probe.sender == self.place and probe.target in self.pairs:
-            if probe.turn == self.turn:
-                self.pairs[probe.target].on_reply(probe.phase, probe.seq, now - probe.stamp, now, echo.size)
-        elif echo.kind == ECHO_REQUEST and probe.target == self.place:
+        if echo.kind == ECHO_REQUEST and probe.target == self.place:
             self._hear(probe, echo.size, now)
+        elif echo.kind == ECHO_REPLY and probe.sender == self.place and self._in_turn(probe.target, probe):
+            self.pairs[probe.target].on_reply(probe.phase, probe.seq, now - probe.stamp, now, echo.size)
 
     def _hear(self, probe: Probe, size: int, now: float) -> None:
         if probe.phase == APART:
             self.leaks.add((probe.seq, probe.sender))
-        elif probe.sender in self.pairs and probe.turn >= self.turn:
+        elif self._in_turn(probe.sender, probe):
+            large = size if probe.phase in (FULL, SIZED) else 0
+            self.pairs[probe.sender].on_heard(probe.phase, probe.seq, now, large, probe.port)
+        elif probe.sender in self.pairs and probe.turn > len(self.over[probe.sender]):
             # Who is in its next round is done with this one, though its word was lost.
-            phase = probe.phase if probe.turn == self.turn else DONE
-            self.pairs[probe.sender].on_heard(phase, probe.seq, now, size if phase in (FULL, SIZED) else 0, probe.port)
+            self.pairs[probe.sender].on_heard(DONE, 0, now)
 
-    def finished(self) -> bool:
-        """Everything is measured, and every peer has said that it needs this host no more."""
-        return all(pair.finished() for pair in self.pairs.values())
+    def finished(self, now: float) -> bool:
+        """Everything is measured, and no peer needs this host any more, or it is not waited for."""
+        done = all(pair.finished(now) and not self._has_next(peer) for peer, pair in self.pairs.items())
+        return done and self.asides.finished(now)
 
     def result(self, wire: Wire | None = None) -> Json:
-        """This host's book for the network."""
+        """This host's book for the network: of each peer a result for each round."""
         hosts = self.plan["hosts"]
-        peers = {hosts[peer]: pair.result() for peer, pair in self.pairs.items()}
-        for peer in self.pairs:
-            peers[hosts[peer]]["wire"] = wire.of(self.number, peer) if wire else None
         return {
             "error": None,
             "kind": None,
             "mtu": self.channel.mtu,
-            "peers": peers,
+            "sees": bool(wire and wire.sees(self.number)),
+            "peers": {hosts[peer]: self._books(peer, wire) for peer in self.pairs},
             "asides": self.asides.result(),
             "leaks": sorted([self.plan["networks"][number], hosts[sender]] for number, sender in self.leaks),
         }
+
+    def _books(self, peer: int, wire: Wire | None) -> List[Json]:
+        results = [*self.over[peer], self.pairs[peer].result()]
+        return [
+            dict(result, wire=wire.of(self.number, peer, turn) if wire else None) for turn, result in enumerate(results)
+        ]
 
 
 def _packets(sock: socket.socket) -> Any:
@@ -302,30 +328,36 @@ def _packets(sock: socket.socket) -> Any:
             return
 
 
-def run_loop(networks: List[Network], finish: float, told: Callable[[], bool], wire: Wire | None = None) -> None:
-    """Measure until all is done, or until ``finish`` on the monotonic clock; ``told`` is whether all endpoints are known to be up."""
+def run_loop(networks: List[Network], told: Callable[[], bool], wire: Wire | None = None) -> None:
+    """Measure until all is done or given up; ``told`` is whether all endpoints are known to be up."""
     watch = Watch()
     for network in networks:
         network.attend(watch)
     if wire:
         watch.reading(wire.sock, wire.read)
     try:
-        _turn(networks, finish, told, watch)
+        _turn(networks, told, watch)
     finally:
+        if wire:
+            wire.read()
         watch.close()
 
 
-def _turn(networks: List[Network], finish: float, told: Callable[[], bool], watch: Watch) -> None:
+def _turn(networks: List[Network], told: Callable[[], bool], watch: Watch) -> None:
     waiting = True
     while True:
         now = time.monotonic()
-        if now >= finish:
-            return
         if waiting and told():
             waiting = False
-            finish = min([finish, *(network.hurry(now) for network in networks)])
-        wake = min([finish, *(network.act(now) for network in networks)])
+            for network in networks:
+                network.hurry(now)
+        quiet = all(network.asides.finished(now) for network in networks)
+        if quiet:
+            for network in networks:
+                network.release(now)
+        quiet = quiet and all(network.measured() for network in networks)
+        wake = min([now + 1.0, *(network.act(now, quiet) for network in networks)])
         # After acting, which may have been the last thing to do: nobody would wake us.
-        if all(network.finished() for network in networks):
+        if all(network.finished(now) for network in networks):
             return
         watch.wait(wake - time.monotonic())

@@ -34,17 +34,14 @@ class Channel(NamedTuple):
 
     icmp: socket.socket
     dns: socket.socket
-    udp: socket.socket
-    listener: socket.socket
+    # For connections and datagrams, at one port; none where they are not wanted, and then the port is 0.
+    udp: socket.socket | None
+    listener: socket.socket | None
+    port: int
     sideward: socket.socket
     outward: socket.socket | None
     space: int
     mtu: int
-
-    @property
-    def port(self) -> int:
-        """Where it listens for connections and datagrams."""
-        return int(self.udp.getsockname()[1])
 
     def tcp(self) -> socket.socket:
         """A socket for a connection from the container."""
@@ -107,10 +104,11 @@ def default_interface(table: str) -> str:
     return next((row[0] for row in rows if len(row) > 7 and row[1] == row[7] == "00000000"), "")
 
 
-def _icmp_socket(address: str, device: str = "") -> socket.socket:
+def _icmp_socket(address: str, device: str = "", deaf: bool = False) -> socket.socket:
     icmp = socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_ICMP)
     # Only echo requests (8) and replies (0); bound, so that a container on two networks keeps them apart.
-    icmp.setsockopt(_SOL_RAW, _ICMP_FILTER, struct.pack("I", 0xFFFFFFFF & ~(1 << 0 | 1 << 8)))
+    wanted = 0 if deaf else 1 << 0 | 1 << 8
+    icmp.setsockopt(_SOL_RAW, _ICMP_FILTER, struct.pack("I", 0xFFFFFFFF & ~wanted))
     icmp.setsockopt(socket.IPPROTO_IP, _IP_MTU_DISCOVER, _IP_PMTUDISC_PROBE)
     icmp.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, _BUFFER)
     if device:
@@ -146,7 +144,7 @@ def _resolver() -> socket.socket:
     return dns
 
 
-def open_channel(path: str, address: str) -> Channel:
+def open_channel(path: str, address: str, transport: bool = True) -> Channel:
     """Open the sockets of a probe in the namespace at ``path``."""
     space = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
@@ -155,9 +153,11 @@ def open_channel(path: str, address: str) -> Channel:
             with open("/proc/thread-self/net/route", encoding="ascii") as routes:
                 outside = default_interface(routes.read())
             outward = _icmp_socket("", outside) if outside else None
-            listener, udp = _bound_pair(address)
-            sideward = _icmp_socket(address, device)
-            return Channel(_icmp_socket(address), _resolver(), udp, listener, sideward, outward, space, mtu)
+            listener, udp = _bound_pair(address) if transport else (None, None)
+            port = int(udp.getsockname()[1]) if udp else 0
+            # What comes back there is of no interest: who reaches another network is known by whom it reached.
+            sideward = _icmp_socket(address, device, deaf=True)
+            return Channel(_icmp_socket(address), _resolver(), udp, listener, port, sideward, outward, space, mtu)
     except OSError:
         os.close(space)
         raise

@@ -129,8 +129,8 @@ class Dialogue:
         """The connection is on its way."""
         self.begun, self.at = True, now + self.patience
 
-    def end(self, ok: bool, error: str | None = None) -> None:
-        """The last word, the first time that it comes."""
+    def end(self, ok: bool | None, error: str | None = None) -> None:
+        """The last word, the first time that it comes; None where it could not be tried."""
         if not self.finished:
             self.finished, self.at, self.ok, self.error = True, NEVER, ok, error
 
@@ -160,6 +160,7 @@ class Pair:
         alias: bool = False,
         full: int = SMALL,
         stream: float = 0.0,
+        rest: float = NEVER,
     ) -> None:
         self.count = int(timing["count"])
         self.interval = float(timing["interval"])
@@ -168,6 +169,8 @@ class Pair:
         self.at = now
         self.backoff = KNOCK_FIRST
         self.knock_until = knock_until
+        # So long after it was heard, or given up, a peer's own last word is waited for.
+        self.rest = rest
         # Nothing heard of the peer by half time: the name may still be right, and tells the user where to look.
         self.half_time = now + (knock_until - now) / 2
         self.name = NameCheck(expected, self.patience, self.half_time, spare)
@@ -186,6 +189,11 @@ class Pair:
         self.largest = 0  # bytes, of what was heard
         self.send_error: str | None = None
         self._forget()
+
+    @property
+    def over(self) -> float:
+        """When a peer that has not said its last word is not waited for any more."""
+        return self.rest + (self.knock_until if self.heard_at == NEVER else max(self.knock_until, self.heard_at))
 
     def _forget(self) -> None:
         self.sent = self.full_sent = self.done_sent = self.datagrams = 0
@@ -264,8 +272,12 @@ class Pair:
         """Whether half of the time is over without a sign of the peer's agent; others may answer at its address."""
         return self.heard_at == NEVER and now >= self.half_time
 
-    def may_stream(self) -> bool:
-        """Whether all else is measured: a stream would be in its way."""
+    def measured(self) -> bool:
+        """Whether nothing is sent to this peer that a stream could be in the way of."""
+        return self.stage in (CLOSING, CLOSED)
+
+    def wants_stream(self) -> bool:
+        """Whether a stream is to begin as soon as it is in nobody's way."""
         return self.stage == CLOSING and bool(self.stream and not self.stream.begun and self.tcp.ok)
 
     def _dialogues(self) -> List[Dialogue]:
@@ -276,10 +288,12 @@ class Pair:
         times = [check.at for check in self.checks if not check.finished]
         times += [dialogue.at for dialogue in self._dialogues() if dialogue.pending()]
         times += [self.at] if self._datagram_due() else []
-        return times + ([NEVER] if self.held or self.may_stream() else [])
+        return times + ([NEVER] if self.held or self.wants_stream() else [])
 
     def wake_at(self) -> float:
         """When there is something to do next."""
+        if self.stage == CLOSED:
+            return self.over
         if self.stage == CLOSING and self._open():
             return min(self._open())
         times = [dialogue.at for dialogue in self._dialogues()] + [check.at for check in self.checks]
@@ -365,9 +379,13 @@ class Pair:
         self.at = now + DONE_EVERY
         return [(DONE, self.done_sent)]
 
-    def finished(self) -> bool:
+    def agreed(self) -> bool:
         """Nothing more to do for this peer, and it needs nothing more of us."""
         return self.stage == CLOSED and bool(self.heard[DONE])
+
+    def finished(self, now: float) -> bool:
+        """The same, or it is not waited for any more."""
+        return self.agreed() or (self.stage == CLOSED and now >= self.over)
 
     def result(self) -> Dict[str, Any]:
         """This side's book."""
@@ -391,7 +409,6 @@ class Pair:
         return {
             "any": self.heard_at != NEVER,
             "series": len(self.heard[SERIES]),
-            "full": bool(self.heard[FULL]) or self.full in self.heard[SIZED],
             "largest": self.largest,
             "datagram": bool(self.heard[DATAGRAM]),
         }

@@ -186,7 +186,10 @@ def make_plan(run: Json, underlay: Dict[str, str], networks: List[str], started:
         "internal": [_internal(network, started) for network in networks],
         "probes": probes,
         "apart": part_networks(probes),
-        "streams": streams(hosts, timing["streams"], timing["peers"]),
+        "streams": [
+            [number % len(networks), *ends]
+            for number, ends in enumerate(streams(hosts, timing["streams"], timing["peers"]))
+        ],
         "timing": timing,
     }
 

@@ -85,9 +85,8 @@ class Books:
         return {"kind": result["kind"], "error": result["error"]} if result["kind"] else None
 
     def measured(self, host: str) -> Json:
-        """What a host wrote down in this round, by network; empty when it could not."""
-        rounds: List[Json] = (self.collected.get(host) or {}).get("rounds") or []
-        return rounds[self.turn] if self.turn < len(rounds) else {}
+        """What a host wrote down, by network; empty when it could not."""
+        return dict((self.collected.get(host) or {}).get("networks") or {})
 
     def mtu(self, network: str, host: str) -> int | None:
         """Of the host's probe on a network."""
@@ -95,15 +94,16 @@ class Books:
         return mtu
 
     def book(self, network: str, host: str, peer: str) -> Json:
-        """What a host wrote down about a peer; empty when it could not."""
-        return dict(((self.measured(host).get(network) or {}).get("peers") or {}).get(peer) or {})
+        """What a host wrote down about a peer in this round; empty when it could not."""
+        rounds: List[Json] = ((self.measured(host).get(network) or {}).get("peers") or {}).get(peer) or []
+        return dict(rounds[self.turn]) if self.turn < len(rounds) else {}
 
     def wire(self, network: str, source: str, target: str) -> Json | None:
         """How many packets left the source's host, and how many came to the target's. None where that cannot be seen: one of the
-        hosts does not tell, or neither saw any of this run, as where the overlay is encrypted.
+        hosts has seen nothing of the network at all, as where it is encrypted.
         """
         out, back = (self.book(network, *ends).get("wire") for ends in ((source, target), (target, source)))
-        if not out or not back or not any((*out.values(), *back.values())):
+        if not out or not back or not all(self.measured(host)[network]["sees"] for host in (source, target)):
             return None
         return {"left": out["left"], "arrived": back["arrived"]}
 
@@ -176,10 +176,10 @@ def _measure(books: Books, row: Json, book: Json, heard: Json) -> int:
     arrived = _arrived(books, row, book, heard)
     row["loss"] = round(1 - min(arrived, book["sent"]) / book["sent"], 4) if book["sent"] else None
     row["address_ok"] = arrived > 0
-    row["mtu_ok"] = bool(arrived and (heard.get("full") or book["full_replied"]))
+    largest, full = max(heard.get("largest", 0), book["largest_replied"] or 0), books.mtu(row["network"], row["from"])
+    row["mtu_ok"] = bool(arrived and full and (largest >= full or book["full_replied"]))
     if arrived:
-        largest = max(heard.get("largest", 0), book["largest_replied"] or 0)
-        row["path_mtu"] = books.mtu(row["network"], row["from"]) if row["mtu_ok"] else largest or None
+        row["path_mtu"] = full if row["mtu_ok"] else largest or None
     row["name_ok"] = book["name"]["ok"]
     row["alias_ok"] = book["alias"]["ok"] if book["alias"] else None
     row["tcp_ok"] = book["tcp"]["ok"]
@@ -279,11 +279,14 @@ def _words_name(books: Books, row: Json, check: Json, name: str, address: str) -
     return words
 
 
-def _make_row(books: Books, network: str, source: str, target: str) -> Json:
+def _make_row(books: Books, network: str, source: str, target: str) -> Json | None:
+    """None for a round that neither of the two has begun."""
     row = _row(network, source, target)
+    heard = books.book(network, target, source).get("heard") or {}
+    book = books.book(network, source, target)
+    if books.turn and not (heard and book):
+        return None
     if not _blocked(books, row):
-        heard = books.book(network, target, source).get("heard") or {}
-        book = books.book(network, source, target)
         if book:
             _judge(books, row, book, heard)
         else:
@@ -292,22 +295,26 @@ def _make_row(books: Books, network: str, source: str, target: str) -> Json:
 
 
 def make_rows(books: Books) -> List[Json]:
-    """One row for each expected ordered pair and network, whatever happened."""
+    """One row for each expected ordered pair and network, whatever happened; of a further round those that were measured."""
     peers = partners(books.hosts, books.plan["timing"]["peers"])
-    return [
+    rows = [
         _make_row(books, network, source, books.hosts[target])
         for network in books.plan["networks"]
         for place, source in enumerate(books.hosts)
         for target in sorted(peers[place])
     ]
+    return [row for row in rows if row is not None]
 
 
 def merge_rounds(rounds: List[List[Json]]) -> List[Json]:
     """A pair that failed in any round has failed: its row is that of the first such round, else of the last round."""
     if len(rounds) == 1:
         return rounds[0]
+    of_pair: Dict[tuple[str, str, str], List[Json]] = {}
+    for row in [row for rows in rounds for row in rows]:
+        of_pair.setdefault((row["network"], row["from"], row["to"]), []).append(row)
     merged = []
-    for rows in zip(*rounds):
+    for rows in of_pair.values():
         failed = [row for row in rows if not row["ok"]]
         merged.append(dict((failed or rows[-1:])[0], rounds={"count": len(rows), "failed": len(failed)}))
     return merged
@@ -339,7 +346,9 @@ def failure_text(report: Json, path: str) -> str:
     """Name the failed pairs, and what else failed, and why."""
     pairs = [row for row in report["pairs"] if not row["ok"]]
     checks = [row for row in report["checks"] if row["ok"] is False]
-    lines = [f"{len(pairs)} of {report['summary']['pairs']} pairs failed; all are in {path}"]
+    said = [f"{len(pairs)} of {report['summary']['pairs']} pairs failed"] if pairs else []
+    said += [f"{len(checks)} of {report['summary']['checks']} other checks failed"] if checks else []
+    lines = [f"{', '.join(said)}; all are in {path}"]
     lines += [
         f"  {row['network']}: {row['from']} -> {row['to']}: {row['kind']}: {row['error']}"
         for row in pairs[:NAMED_PAIRS]
@@ -347,4 +356,6 @@ def failure_text(report: Json, path: str) -> str:
     if len(pairs) > NAMED_PAIRS:
         lines.append(f"  and {len(pairs) - NAMED_PAIRS} more")
     lines += [f"  {row['kind']}: {row['error']}" for row in checks[:NAMED_PAIRS]]
+    if len(checks) > NAMED_PAIRS:
+        lines.append(f"  and {len(checks) - NAMED_PAIRS} more checks")
     return "\n".join(lines)

@@ -46,17 +46,21 @@ class Watch:
         self._held[sock] = None
 
     def close_one(self, sock: socket.socket) -> None:
-        self._held.pop(sock, None)
+        """End a connection; one that has ended already is let be."""
+        if sock in self._held:
+            del self._held[sock]
+            self.forget(sock)
+            sock.close()
+
+    def forget(self, sock: socket.socket) -> None:
+        """Do nothing any more when it is ready."""
         if sock in self._selector.get_map():
             self._selector.unregister(sock)
-        sock.close()
 
     def wait(self, seconds: float) -> None:
         """Wait for so long, and do what is to be done for those that are ready."""
         for key, _events in self._selector.select(max(0.0, seconds)):
-            # One that was ready may have been closed by another's turn.
-            if key.fd in self._selector.get_map():
-                key.data()
+            key.data()
 
     def close(self) -> None:
         """End all connections; sockets of others stay open."""

@@ -24,6 +24,7 @@ from ansible_collections.multihost.overlay.plugins.module_utils._ping_codec impo
 
 _ETH_P_ALL, _ETH_P_IP = 3, 0x0800
 _SO_ATTACH_FILTER = 26
+_SO_RCVBUFFORCE, _BUFFER = 33, 1 << 22
 _OUTGOING = 4
 _UDP, _ICMP = 17, 1
 _BATCH = 256
@@ -63,11 +64,13 @@ class Wire:
 
     def __init__(self, run: bytes, place: int) -> None:
         self.run, self.place = run, place
-        self.left: Dict[Tuple[int, int], int] = {}  # (network, peer) -> packets
-        self.arrived: Dict[Tuple[int, int], int] = {}
+        # (network, peer, turn) -> numbers of packets: one that passes several devices, as of a bond, is seen several times.
+        self.left: Dict[Tuple[int, int, int], Set[int]] = {}
+        self.arrived: Dict[Tuple[int, int, int], Set[int]] = {}
         self.egress: Set[Tuple[int, int]] = set()  # (network, sender)
         self.sock = socket.socket(socket.AF_PACKET, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK, socket.htons(_ETH_P_ALL))
         _attach(self.sock)
+        self.sock.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, _BUFFER)
 
     def read(self) -> None:
         """Take what has passed; what came before the filter was there is not ours."""
@@ -95,8 +98,13 @@ class Wire:
         own, peer = (probe.sender, probe.target) if outgoing else (probe.target, probe.sender)
         if own == self.place:
             counts = self.left if outgoing else self.arrived
-            counts[probe.network, peer] = counts.get((probe.network, peer), 0) + 1
+            counts.setdefault((probe.network, peer, probe.turn), set()).add(probe.seq)
 
-    def of(self, network: int, peer: int) -> Dict[str, int]:
-        """The counters of a pair, for its book."""
-        return {"left": self.left.get((network, peer), 0), "arrived": self.arrived.get((network, peer), 0)}
+    def of(self, network: int, peer: int, turn: int) -> Dict[str, int]:
+        """The counters of a pair in one round, for its book."""
+        key = network, peer, turn
+        return {"left": len(self.left.get(key, ())), "arrived": len(self.arrived.get(key, ()))}
+
+    def sees(self, network: int) -> bool:
+        """Whether anything of a network's was seen at all: else its packets are hidden, and that none was seen says nothing."""
+        return any(key[0] == network for key in (*self.left, *self.arrived))

@@ -105,9 +105,11 @@ run_id:
   sample: 0123456789abcdef
 networks:
   description:
-    - For each network its id, address ranges, whether it is internal, the addresses that containers hold or claim, and running containers
-      that can serve as the probe.
-  returned: for O(state=started)
+    - With O(state=started), for each network its id, address ranges, whether it is internal, the addresses that containers hold or
+      claim, and running containers that can serve as the probe.
+    - With O(state=collected), for each network what was sent and heard, by peer and round; what was tried beside the pairs (C(asides));
+      and who was heard from another network (C(leaks)).
+  returned: for O(state=started) and O(state=collected)
   type: dict
   sample:
     vnet1:
@@ -117,14 +119,6 @@ networks:
       claims: [10.10.1.2]
       running: []
       error: null
-rounds:
-  description:
-    - For each round and network what was sent and heard, by peer; what was tried beside the pairs (C(asides)); and who was heard from
-      another network (C(leaks)).
-  returned: for O(state=collected)
-  type: list
-  elements: dict
-  sample: [{vnet1: {mtu: 1450, error: null, kind: null, peers: {}, asides: [], leaks: []}}]
 egress:
   description: Networks and hosts out of whose containers packets were seen to come to this host.
   returned: for O(state=collected)
@@ -197,8 +191,9 @@ def add_alias(client: DockerClient, view: Json, name: str) -> None:
         try:
             container["alias"] = alias_of(client.get(f"/containers/{container['id']}/json"), name, view["id"])
         except DockerError as exc:
-            if exc.status != 404:  # it ended just now, as its agent will say
+            if exc.status is None:
                 raise
+            # It ended just now, as its agent will say; or the engine is in trouble, which is no fault of the network's.
 
 
 def read_networks(client: DockerClient, names: List[str]) -> Json:
@@ -240,7 +235,7 @@ def collected(client: DockerClient, params: Json) -> Json:
     """Tell the agent that all are up, wait for it, and clean up in its place when it died."""
     run = params["run_id"]
     plan = state.read_json(state.directory(run), state.PLAN)
-    died: Json = {"changed": False, "rounds": [], "agent_died": True}
+    died: Json = {"changed": False, "networks": {}, "agent_died": True}
     if plan is None:
         return dict(died, errors=["no agent of this run is on this host"])
     if not plan["timing"]["stop"]:

@@ -77,11 +77,11 @@ options:
     type: int
     default: 0
   rounds:
-    description: How many times all of it is measured.
+    description: How many times every pair is measured.
     type: int
     default: 1
   streams:
-    description: On how many pairs of each network a stream of TCP is measured.
+    description: On how many pairs a stream of TCP is measured.
     type: int
     default: 0
   max_loss:

@@ -150,19 +150,37 @@ def no_datagrams(cluster: Cluster) -> Iterator[Trouble]:
 
 @contextmanager
 def no_entry(cluster: Cluster) -> Iterator[Trouble]:
-    """node1 has forgotten behind which host the MAC of node3's container is."""
+    """node1 has forgotten behind which host the MAC of node3's container is, and its engine, restarted meanwhile, does not ask."""
     _address, mac = place(cluster, "node3")
     with peers_unit_off(cluster):
-        was = next(
-            line
-            for line in tunnel(cluster, "node1", "bridge", "fdb", "show", "dev", "vxlan0").splitlines()
-            if mac in line
-        )
+        cluster.run("node1", "systemctl", "restart", "docker.service")
         tunnel(cluster, "node1", "bridge", "fdb", "del", mac, "dev", "vxlan0", "dst", "10.88.20.13")
         yield {("node1", "node3"): "no_answer"}, "none left node1"
         tunnel(
-            cluster, "node1", "bridge", "fdb", "replace", mac, "dev", "vxlan0", "dst", was.split(" dst ")[1].split()[0]
+            cluster,
+            "node1",
+            "bridge",
+            "fdb",
+            "replace",
+            mac,
+            "dev",
+            "vxlan0",
+            "dst",
+            "10.88.20.13",
+            "self",
+            "permanent",
         )
+
+
+@contextmanager
+def wrong_entry(cluster: Cluster) -> Iterator[Trouble]:
+    """node1 believes that node3's container is on a host that is not there."""
+    _address, mac = place(cluster, "node3")
+    entry = ("bridge", "fdb", "replace", mac, "dev", "vxlan0", "dst")
+    with peers_unit_off(cluster):
+        tunnel(cluster, "node1", *entry, "10.88.20.14", "self", "permanent")
+        yield {("node1", "node3"): "no_answer"}, "left node1 and none came to node3"
+        tunnel(cluster, "node1", *entry, "10.88.20.13", "self", "permanent")
 
 
 @contextmanager
@@ -214,7 +232,7 @@ def engine_down(cluster: Cluster) -> Iterator[Trouble]:
 
 
 FAULTS: tuple[Fault, ...] = (
-    dropped, dropped_on_the_way_out, black_hole, lossy, no_connections, no_datagrams, no_entry, wrong_neighbour, address_twice, engine_down,
+    dropped, dropped_on_the_way_out, black_hole, lossy, no_connections, no_datagrams, wrong_entry, no_entry, wrong_neighbour, address_twice, engine_down,
 )  # fmt: skip
 
 
@@ -237,6 +255,16 @@ def test_a_fault_is_named_exactly(services: Cluster, fault: Fault, tmp_path: Pat
         assert kinds(tmp_path) == expected
         assert words in run.messages
         assert failed_checks(tmp_path) == []
+
+
+def test_an_entry_that_is_missed_is_asked_for_again(services: Cluster, tmp_path: Path) -> None:
+    """An engine that has not been restarted asks its peers for what the kernel misses."""
+    start_services(services)
+    _address, mac = place(services, "node3")
+    with peers_unit_off(services):
+        verify(tmp_path, extra_vars=SETTINGS)
+        tunnel(services, "node1", "bridge", "fdb", "del", mac, "dev", "vxlan0", "dst", "10.88.20.13")
+        verify(tmp_path, extra_vars=SETTINGS)
 
 
 def test_a_dead_store_is_not_in_the_way_of_what_runs(services: Cluster, tmp_path: Path) -> None:

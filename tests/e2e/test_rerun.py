@@ -18,7 +18,10 @@ pytestmark = pytest.mark.lab
 
 # The design's bound for remote executions on a host.
 BUDGET = 25
-ROW = {"network", "from", "to", "ok", "address_ok", "name_ok", "mtu_ok", "loss", "rtt_ms", "kind", "error"}
+ROW = {
+    *("network", "from", "to", "ok", "address_ok", "name_ok", "alias_ok", "mtu_ok", "path_mtu", "udp_ok", "tcp_ok"),
+    *("bits_per_second", "wire", "loss", "rtt_ms", "kind", "error"),
+}
 FINDING = {"host", "id", "level", "message", "evidence", "fix"}
 
 
@@ -35,10 +38,10 @@ def unchanged(cluster: Cluster, report: Path, **options: Any) -> Run:
 def check_proof(report: Path) -> None:
     """verify.json is as documented, and every ordered pair is good on each network."""
     proof = read(report, "verify.json")
-    assert set(proof) == {"schema_version", "written", "networks", "pairs", "summary"}
+    assert set(proof) == {"schema_version", "written", "networks", "pairs", "checks", "summary"}
     assert proof["schema_version"] == 1
     assert proof["networks"] == list(NETWORKS)
-    assert set(proof["summary"]) == {"pairs", "failed", "seconds"}
+    assert set(proof["summary"]) == {"pairs", "failed", "checks", "checks_failed", "seconds"}
     assert (proof["summary"]["pairs"], proof["summary"]["failed"]) == (len(PAIRS) * len(NETWORKS), 0)
     rows = proof["pairs"]
     assert sorted((row["network"], row["from"], row["to"]) for row in rows) == sorted(

@@ -61,15 +61,27 @@ def test_limit_is_refused_with_the_reason(action):
         action._begin({"hosts": HOSTS, **DEFAULTS}, {"ansible_play_hosts_all": ["a"]})
 
 
-@pytest.mark.parametrize("wrong", [{"count": 0}, {"interval": 0.0}, {"patience": 0.5}, {"peers": -1}, {"rounds": 0}])
+@pytest.mark.parametrize(
+    "wrong", [{"count": 0}, {"interval": 0.0}, {"patience": 0.5}, {"peers": -1}, {"rounds": 0}, {"slower": 0.5}]
+)
 def test_senseless_timing_is_refused(action, wrong):
     with pytest.raises(AnsibleActionFail, match="or more"):
         begin(action, **wrong)
 
 
-def test_more_rounds_than_a_host_can_write_down_are_refused(action):
-    with pytest.raises(AnsibleActionFail, match="20000 are the most"):
-        begin(action, rounds=20001)
+def test_more_rounds_than_can_be_written_down_are_refused(action):
+    with pytest.raises(AnsibleActionFail, match="50000 are the most"):
+        begin(action, rounds=25001)
+    begin(action, rounds=25000)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "words"),
+    [({"max_loss": 5}, "from 0 to 1"), ({"streams": 1, "transport": False}, "needs overlay_verify_transport")],
+)
+def test_settings_that_do_not_go_together_are_refused(action, wrong, words):
+    with pytest.raises(AnsibleActionFail, match=words):
+        begin(action, **wrong)
 
 
 def plan(action, run, hostvars):
@@ -112,7 +124,7 @@ def test_what_went_wrong_beside_the_pairs_is_said(action, tmp_path, monkeypatch)
     monkeypatch.setattr(verify_report.Display, "warning", lambda _self, text, **_unused: said.append(text))
     run = begin(action)
     hostvars = {"a": {verify_report.STARTED: dict(STARTED, run_id=run["id"])}, "b": {}}
-    hostvars["a"][verify_report.COLLECTED] = {"run_id": run["id"], "rounds": [], "errors": ["x cannot be removed"]}
+    hostvars["a"][verify_report.COLLECTED] = {"run_id": run["id"], "networks": {}, "errors": ["x cannot be removed"]}
     args = {
         "hosts": HOSTS,
         "plan": plan(action, run, hostvars),
@@ -153,7 +165,7 @@ def heard(sent=10, arrived=10, p50=0.2):
         "name": name,
         "alias": None,
         "send_error": None,
-        "heard": {"any": arrived > 0, "series": arrived, "full": arrived > 0, "largest": 1450, "datagram": False},
+        "heard": {"any": arrived > 0, "series": arrived, "largest": 1450, "datagram": False},
     }
 
 
@@ -165,10 +177,12 @@ def proof(action, folder, hosts=("a", "b"), networks=("net",), **books):
     views = {network: dict(VIEW, error=None) for network in networks}
     hostvars = {host: {verify_report.STARTED: dict(STARTED, run_id=run["id"], networks=views)} for host in hosts}
     for host in hosts:
-        peers = {peer: books.get(f"{host}_{peer}", heard()) for peer in hosts if peer != host}
-        done = {network: {"kind": None, "error": None, "mtu": 1450, "peers": peers} for network in networks}
+        peers = {peer: [books.get(f"{host}_{peer}", heard())] for peer in hosts if peer != host}
+        done = {
+            network: {"kind": None, "error": None, "mtu": 1450, "sees": False, "peers": peers} for network in networks
+        }
         hostvars[host][verify_report.PROBED] = {"run_id": run["id"]}
-        collected = {"run_id": run["id"], "rounds": [done], "errors": [], "agent_died": False}
+        collected = {"run_id": run["id"], "networks": done, "errors": [], "agent_died": False}
         hostvars[host][verify_report.COLLECTED] = collected
     addresses = {host: f"192.0.2.{number}" for number, host in enumerate(hosts, 1)}
     planned = action._plan({**args, "addresses": addresses, "run": run}, {"hostvars": hostvars})["plan"]

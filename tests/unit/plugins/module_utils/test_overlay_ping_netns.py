@@ -67,11 +67,12 @@ def namespaces():
 @contextmanager
 def opened(paths, plans=(PLAN, PLAN)):
     home = os.readlink("/proc/self/ns/net")
-    channels = [open_channel(path, address) for path, address in zip(paths, ADDRESSES, strict=True)]
+    transport = plans[0]["timing"]["transport"]
+    channels = [open_channel(path, address, transport) for path, address in zip(paths, ADDRESSES, strict=True)]
     assert os.readlink("/proc/self/ns/net") == home
     now = time.monotonic()
     ends = [
-        Network(copy.deepcopy(plan), 0, place, channel, now, now + 60)
+        Network(copy.deepcopy(plan), 0, place, channel, now, now + 60, {1 - place})
         for place, (plan, channel) in enumerate(zip(plans, channels, strict=True))
     ]
     for end in ends:  # nobody serves names here
@@ -86,13 +87,13 @@ def books(ends):
     """What each has of the other."""
     results = [end.result() for end in ends]
     assert {entry["mtu"] for entry in results} == {1400}
-    return results[0]["peers"]["b"], results[1]["peers"]["a"]
+    return results[0]["peers"]["b"][-1], results[1]["peers"]["a"][-1]
 
 
 def measure(paths, plans=(PLAN, PLAN)):
     now = time.monotonic()
     with opened(paths, plans) as ends:
-        workers = [threading.Thread(target=run_loop, args=([end], now + 6, lambda: True)) for end in ends]
+        workers = [threading.Thread(target=run_loop, args=([end], lambda: True)) for end in ends]
         for worker in workers:
             worker.start()
         for worker in workers:
@@ -105,7 +106,7 @@ def test_healthy_ends_measure_each_other_and_end_at_once(namespaces):
     for book in (first, second):
         assert (book["sent"], book["replied"], book["heard"]["series"]) == (5, 5, 5)
         assert book["full_replied"]
-        assert book["heard"]["full"]
+        assert book["heard"]["largest"] == 1400
     assert seconds < 4
 
 
@@ -118,7 +119,7 @@ def test_a_peer_is_waited_for_until_all_are_up(namespaces):
         return time.monotonic() > now + late
 
     with opened(namespaces) as ends:
-        workers = [threading.Thread(target=run_loop, args=([end], now + 20, told)) for end in ends]
+        workers = [threading.Thread(target=run_loop, args=([end], told)) for end in ends]
         workers[0].start()
         workers[0].join(late)
         assert workers[0].is_alive()
@@ -205,18 +206,36 @@ def test_a_black_hole_for_large_packets_is_measured(namespaces):
 
 def test_a_stream_is_measured(namespaces):
     plan: Any = copy.deepcopy(PLAN)
-    plan["streams"] = [[0, 1]]
+    plan["streams"] = [[0, 0, 1]]
     plan["timing"]["streams"] = 1
+    first, second, _seconds = measure(namespaces, (plan, plan))
+    assert first["stream"]["rate"] > 1_000_000  # bits per second between two namespaces of one kernel
+    assert second["stream"] is None
+
+
+def test_rounds_follow_each_other_for_each_pair(namespaces):
+    plan: Any = copy.deepcopy(PLAN)
+    plan["timing"]["rounds"] = 20
     now = time.monotonic()
     with opened(namespaces, (plan, plan)) as ends:
-        workers = [threading.Thread(target=run_loop, args=([end], now + 20, lambda: True)) for end in ends]
+        workers = [threading.Thread(target=run_loop, args=([end], lambda: True)) for end in ends]
         for worker in workers:
             worker.start()
         for worker in workers:
             worker.join()
-    first, second = books(ends)
-    assert first["stream"]["rate"] > 1_000_000  # bits per second between two namespaces of one kernel
-    assert second["stream"] is None
+    for end, peer in zip(ends, "ba", strict=True):
+        rounds = end.result()["peers"][peer]
+        assert [(book["replied"], book["heard"]["series"], book["tcp"]["ok"]) for book in rounds] == [(5, 5, True)] * 20
+    assert time.monotonic() - now < 60
+
+
+def test_a_peer_that_ends_in_the_middle_is_not_waited_for_in_all_rounds(namespaces):
+    """One has many more rounds to go than the other, which leaves."""
+    plans: Any = [copy.deepcopy(PLAN), copy.deepcopy(PLAN)]
+    plans[0]["timing"]["rounds"] = 1000
+    first, _second, seconds = measure(namespaces, plans)
+    assert (first["replied"], first["heard"]["any"]) == (5, False)  # its kernel answers, its agent is gone
+    assert seconds < 20
 
 
 def apart(reachable):
@@ -240,9 +259,9 @@ def test_a_packet_that_reaches_another_network_is_known_by_whom_it_reached(names
     with opened(namespaces, (plan, plan)) as ends:
         channel = open_channel(namespaces[1], other)
         now = time.monotonic()
-        ends.append(Network(copy.deepcopy(plan), 1, 1, channel, now, now + 60))
+        ends.append(Network(copy.deepcopy(plan), 1, 1, channel, now, now + 60, set()))
         groups = [ends[:1], ends[1:]]
-        workers = [threading.Thread(target=run_loop, args=(group, now + 6, lambda: True)) for group in groups]
+        workers = [threading.Thread(target=run_loop, args=(group, lambda: True)) for group in groups]
         for worker in workers:
             worker.start()
         for worker in workers:

@@ -5,7 +5,6 @@
 from __future__ import annotations
 
 import struct
-import time
 from typing import Any
 
 import pytest
@@ -81,9 +80,9 @@ def test_healthy_pair_is_measured_and_closed_at_once():
     pair = Pair(TIMING, "10.0.0.2", 0.0, 30.0)
     sent = play(pair, 60.0, heard_from=2.0, name_at=0.0)
     assert pair.stage == CLOSED
-    assert not pair.finished()
+    assert not pair.agreed()
     pair.on_heard(codec.DONE, 1, 5.0)
-    assert pair.finished()
+    assert pair.agreed()
     assert sent[-1][2] < 4.0
     assert pair.result()["replied"] == pair.result()["sent"] == 4
     assert pair.result()["rtt"] == [1.0] * 5
@@ -122,7 +121,7 @@ def test_silent_peer_is_measured_when_patience_ends():
     pair = Pair(TIMING, "10.0.0.2", 0.0, 5.0)
     sent = play(pair, 60.0, replies=False)
     assert [seq for phase, seq, _now in sent if phase == codec.SERIES] == [0, 1, 2, 3]
-    assert not pair.finished()
+    assert not pair.agreed()
     assert pair.stage == CLOSED
     assert pair.result()["name"] == {
         "ok": False,
@@ -163,7 +162,7 @@ def test_a_peer_that_comes_after_it_was_given_up_is_measured_from_the_beginning(
             sent.append((phase, seq))
             pair.on_reply(phase, seq, 0.001, now)
     pair.on_heard(codec.DONE, 1, 80.0)
-    assert pair.finished()
+    assert pair.agreed()
     assert [seq for phase, seq in sent if phase == codec.SERIES] == [0, 1, 2, 3]
     assert {phase for phase, _seq in sent} == {codec.SERIES, codec.FULL, codec.DONE}
     result = pair.result()
@@ -182,6 +181,16 @@ def test_a_pair_that_is_under_way_is_not_hurried():
     play(pair, 60.0, heard_from=0.0, name_at=0.0)
     pair.hurry(60.0)
     assert (pair.stage, pair.wake_at()) == (CLOSED, float("inf"))
+
+
+def test_a_peer_that_never_says_done_is_not_waited_for_for_ever():
+    pair = Pair(TIMING, "10.0.0.2", 0.0, 5.0, rest=13.0)
+    play(pair, 60.0, replies=False)
+    assert (pair.stage, pair.wake_at()) == (CLOSED, 18.0)
+    assert (pair.finished(17.9), pair.finished(18.0)) == (False, True)
+    # Who comes all the same is measured, and has its time.
+    pair.on_heard(codec.KNOCK, 0, 30.0)
+    assert (pair.finished(30.0), pair.over) == (False, 43.0)
 
 
 def test_done_is_not_said_before_the_name_is_known():
@@ -207,18 +216,25 @@ class LastAct:
 
     def attend(self, watch):
         watch.wait = lambda _seconds: pytest.fail("nobody would wake it")
+        self.asides = self
 
-    def act(self, now):
+    def release(self, now):
+        self.released = True
+
+    def measured(self):
+        return True
+
+    def act(self, now, quiet):
         self.acted = True
         return now + 60
 
-    def finished(self):
+    def finished(self, now):
         return self.acted
 
 
 def test_who_has_nothing_left_to_do_waits_for_nothing():
     network: Any = LastAct()
-    _ping_loop.run_loop([network], time.monotonic() + 5, lambda: False)
+    _ping_loop.run_loop([network], lambda: False)
     assert network.acted
 
 

@@ -203,8 +203,7 @@ def book(replied=10, series=10, full=True, name=None, sent=10, **others):
         "heard": {
             "any": bool(series),
             "series": series,
-            "full": bool(series) and full,
-            "largest": 1450 if full else 1200,
+            "largest": (1450 if full else 1200) if series else 0,
             "datagram": bool(series),
         },
         "name": name or answered(),
@@ -223,16 +222,16 @@ def world(hosts=("a", "b", "c"), timing=None, **books):
     )
     collected = {}
     for host in hosts:
-        peers = {peer: books.get(f"{host}_{peer}", book()) for peer in hosts if peer != host}
-        net: Any = {"kind": None, "error": None, "mtu": 1450, "peers": peers, "asides": [], "leaks": []}
+        peers = {peer: [books.get(f"{host}_{peer}", book())] for peer in hosts if peer != host}
+        net: Any = {"kind": None, "error": None, "mtu": 1450, "sees": True, "peers": peers, "asides": [], "leaks": []}
         networks = {"net": net}
-        collected[host] = {"rounds": [networks], "errors": [], "agent_died": False, "egress": []}
+        collected[host] = {"networks": networks, "errors": [], "agent_died": False, "egress": []}
     return planned, results, {host: {} for host in hosts}, collected
 
 
 def measured(parts, host):
     """What a host wrote down about the network."""
-    return parts[3][host]["rounds"][0]["net"]
+    return parts[3][host]["networks"]["net"]
 
 
 def books_of(parts: Any, max_loss: float = 0.0) -> report.Books:
@@ -280,7 +279,7 @@ def test_loss_is_a_fraction_and_may_be_allowed():
 
 def test_full_size_packets_are_judged_by_direction():
     parts = world(a_b=book(full=False), b_a=book(full=False))
-    measured(parts, "a")["peers"]["b"]["heard"]["full"] = True
+    measured(parts, "a")["peers"]["b"][0]["heard"]["largest"] = 1450
     rows = rows_of(parts)
     assert failed(rows) == {("a", "b"): "mtu"}
     assert (rows["a", "b"]["path_mtu"], rows["b", "a"]["path_mtu"]) == (1200, 1450)
@@ -303,6 +302,17 @@ def test_a_connection_that_fails_over_a_path_that_loses_blames_nobody_else():
     rows = rows_of(world(a_b=book(replied=6, series=6, tcp=no_tcp), b_a=book(replied=6)))
     assert failed(rows) == {("b", "a"): "loss"}
     assert rows["a", "b"]["tcp_ok"] is False
+
+
+def test_two_sizes_of_a_network_fail_the_direction_that_sends_too_much():
+    parts = world(("a", "b"), a_b=book(full=False), b_a=book())
+    measured(parts, "b")["mtu"] = 1400
+    measured(parts, "b")["peers"]["a"][0]["heard"]["largest"] = 1400
+    measured(parts, "a")["peers"]["b"][0]["heard"]["largest"] = 1400
+    rows = rows_of(parts)
+    assert failed(rows) == {("a", "b"): "mtu"}
+    assert "the MTU is 1450 at a but 1400 at b" in rows["a", "b"]["error"]
+    assert rows["a", "b"]["path_mtu"] == rows["b", "a"]["path_mtu"] == 1400
 
 
 def test_an_alias_that_is_not_known_is_said():
@@ -329,9 +339,14 @@ def test_counters_tell_on_which_side_packets_vanish(left, arrived, words):
     assert rows["a", "b"]["wire"] == {"left": left, "arrived": arrived}
 
 
-def test_counters_that_see_nothing_at_all_prove_nothing():
+@pytest.mark.parametrize("blind", ["a", "b"])
+def test_counters_that_see_nothing_of_a_network_prove_nothing(blind):
     none = {"left": 0, "arrived": 0}
-    rows = rows_of(world(a_b=book(replied=0, series=0, wire=none), b_a=book(replied=0, series=0, wire=none)))
+    parts = world(a_b=book(replied=0, series=0, wire=none), b_a=book(replied=0, series=0, wire=none))
+    assert rows_of(parts)["a", "b"]["wire"] == none
+    assert "none left a" in rows_of(parts)["a", "b"]["error"]
+    measured(parts, blind)["sees"] = False
+    rows = rows_of(parts)
     assert rows["a", "b"]["wire"] is None
     assert "check udp/4789" in rows["a", "b"]["error"]
 
@@ -353,6 +368,17 @@ def test_a_pair_that_failed_in_any_round_has_failed():
     assert "rounds" not in report.merge_rounds([good])[0]
 
 
+def test_of_a_pair_that_is_dead_there_are_fewer_rounds():
+    parts = world(a_b=book(replied=0, series=0), b_a=book(replied=0, series=0))
+    for host in "abc":
+        for peer, books in measured(parts, host)["peers"].items():
+            books.extend([book()] * (0 if {host, peer} == {"a", "b"} else 2))
+    rounds = [report.make_rows(report.Books(parts[0], parts[1], parts[2], parts[3], 0.0, turn)) for turn in range(3)]
+    merged = {(row["from"], row["to"]): (row["ok"], row["rounds"]["count"]) for row in report.merge_rounds(rounds)}
+    assert merged.pop(("a", "b")) == merged.pop(("b", "a")) == (False, 1)
+    assert set(merged.values()) == {(True, 3)}
+
+
 def test_host_that_died_has_all_its_rows():
     parts = world()
     del parts[3]["b"]
@@ -365,16 +391,16 @@ def test_host_that_died_has_all_its_rows():
 
 def test_dead_agent_fails_what_it_should_have_sent_and_its_peers_echoes_still_count():
     parts = world()
-    parts[3]["b"] = {"rounds": [], "errors": [], "agent_died": True}
+    parts[3]["b"] = {"networks": {}, "errors": [], "agent_died": True}
     assert failed(rows_of(parts)) == {("b", "a"): "agent_died", ("b", "c"): "agent_died"}
-    measured(parts, "a")["peers"]["b"] = book(replied=0, series=0)
+    measured(parts, "a")["peers"]["b"] = [book(replied=0, series=0)]
     assert rows_of(parts)["a", "b"]["kind"] == "agent_died"
     assert rows_of(parts)["a", "b"]["address_ok"] is None
 
 
 def test_failed_endpoint_names_its_host():
     parts = world()
-    parts[3]["c"]["rounds"] = [{"net": {"kind": "endpoint_failed", "error": "no space", "mtu": None, "peers": {}}}]
+    parts[3]["c"]["networks"]["net"] = {"kind": "endpoint_failed", "error": "no space", "mtu": None, "peers": {}}
     rows = rows_of(parts)
     assert set(failed(rows)) == {pair for pair in rows if "c" in pair}
     assert rows["a", "c"]["error"] == "c: no space"
@@ -397,9 +423,9 @@ def test_echoes_of_another_network_of_the_same_name_prove_nothing():
 
 
 def test_echoes_of_which_the_receiver_s_agent_knows_nothing_prove_nothing():
-    silent = {"any": False, "series": 0, "full": False}
+    silent = {"any": False, "series": 0}
     parts = world(a_b=book(replied=10))
-    measured(parts, "b")["peers"]["a"]["heard"] = silent
+    measured(parts, "b")["peers"]["a"][0]["heard"] = silent
     rows = rows_of(parts)
     assert failed(rows) == {("a", "b"): "address_taken"}
     assert "another container has the address" in rows["a", "b"]["error"]
@@ -422,18 +448,14 @@ def test_failures_are_named_but_not_without_end():
 
 def two_networks(asides, leaks=(), heard=True, egress=()):
     """Host a tries things from net; b is where they lead."""
-    parts: Any = world(("a", "b"))
+    parts: Any = world()
     parts[0].update(networks=["net", "other"], apart=[0, 1])
     parts[0]["probes"].append(parts[0]["probes"][0])
     measured(parts, "a")["asides"] = asides
-    other: Any = {
-        "kind": None,
-        "error": None,
-        "mtu": 1450,
-        "peers": {"a": book(series=9 if heard else 0)},
-        "asides": [],
-    }
-    parts[3]["b"]["rounds"][0]["other"] = {**other, "leaks": list(leaks)}
+    if not heard:
+        measured(parts, "b")["peers"]["a"][0]["heard"]["any"] = False
+    other: Any = {"kind": None, "error": None, "mtu": 1450, "sees": True, "peers": {}, "asides": []}
+    parts[3]["b"]["networks"]["other"] = {**other, "leaks": list(leaks)}
     parts[3]["b"]["egress"] = list(egress)
     return [(row["check"], row["from"], row["to"], row["ok"]) for row in checks.make_checks(books_of(parts))]
 
@@ -449,11 +471,19 @@ def test_one_answer_from_outside_or_one_packet_seen_there_is_a_way_out():
     assert two_networks(tried, egress=[["net", "a"]]) == [("egress", "a", "b, c", True)]
 
 
+def test_of_hosts_that_are_lost_no_answer_is_to_be_had():
+    parts = world(("a", "b"))
+    measured(parts, "a")["asides"] = [aside("egress", "b")]
+    assert [row["ok"] for row in checks.make_checks(books_of(parts))] == [False]
+    del parts[3]["b"]
+    assert [row["ok"] for row in checks.make_checks(books_of(parts))] == [None]
+
+
 def test_networks_are_apart_unless_somebody_was_heard():
     tried = [aside("isolation", "other"), aside("isolation", "other")]
     assert two_networks(tried) == [("isolation", "a", "other", True)]
     assert two_networks(tried, leaks=[["net", "a"]]) == [("isolation", "a", "other", False)]
-    # Who hears nobody at all cannot tell.
+    # Who has not met the other may have left before it tried.
     assert two_networks(tried, heard=False) == [("isolation", "a", "other", None)]
 
 

@@ -59,8 +59,8 @@ def test_streams_are_in_nobodys_way():
     assert len(streams(["a", "b", "c"], 9, 0)) == 1
 
 
-def probe(phase=codec.SERIES, sender=0, target=1):
-    return codec.Probe(2, sender, target, phase, 1, 0.0)
+def probe(phase=codec.SERIES, sender=0, target=1, seq=1):
+    return codec.Probe(2, sender, target, phase, seq, 0.0)
 
 
 def tunnelled(packet):
@@ -91,9 +91,17 @@ def test_own_requests_are_counted_when_they_leave_and_others_when_they_come(wire
         sender.sendto(tunnelled(codec.encode(RUN, probe(), kind=codec.ECHO_REPLY)), ("127.0.0.1", 4789))
         sender.sendto(tunnelled(codec.encode(b"another1", probe())), ("127.0.0.1", 4789))
         sender.sendto(tunnelled(codec.encode(RUN, probe(sender=3, target=4))), ("127.0.0.1", 4789))
-        sender.sendto(tunnelled(codec.encode(RUN, probe())), ("127.0.0.1", 4789))
-    assert heard(wire, lambda: wire.left.get((2, 1)) == 2)
-    assert (wire.of(2, 1), wire.of(2, 3)) == ({"left": 2, "arrived": 0}, {"left": 0, "arrived": 1})
+        sender.sendto(tunnelled(codec.encode(RUN, probe(seq=2))), ("127.0.0.1", 4789))
+    assert heard(wire, lambda: wire.of(2, 1, 0)["left"] == 2)
+    assert (wire.of(2, 1, 0), wire.of(2, 3, 0)) == ({"left": 2, "arrived": 0}, {"left": 0, "arrived": 1})
+    assert (wire.of(2, 1, 1), wire.sees(2), wire.sees(1)) == ({"left": 0, "arrived": 0}, True, False)
+
+
+def test_a_packet_that_passes_several_devices_is_one(wire):
+    packet = b"\x45" + b"\0" * 8 + b"\x11" + b"\0" * 18 + tunnelled(codec.encode(RUN, probe()))
+    for _device in ("eth0", "bond0"):
+        wire.note(packet, outgoing=True)
+    assert wire.of(2, 1, 0) == {"left": 1, "arrived": 0}
 
 
 def test_a_packet_from_a_container_of_a_peers_is_seen_where_it_comes_in(wire):

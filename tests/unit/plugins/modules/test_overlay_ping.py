@@ -255,7 +255,7 @@ def test_of_a_network_that_is_not_there_nothing_is_left_to_clean():
     run.strays_before = 0
     run.prepare()
     run.clean()
-    assert run.result()["rounds"][0]["net"]["kind"] == "network_missing"
+    assert run.result()["networks"]["net"]["kind"] == "network_missing"
     assert not [error for error in run.errors if "not found" in error]
 
 
