@@ -232,7 +232,8 @@ def engine_down(cluster: Cluster) -> Iterator[Trouble]:
 
 
 FAULTS: tuple[Fault, ...] = (
-    dropped, dropped_on_the_way_out, black_hole, lossy, no_connections, no_datagrams, wrong_entry, no_entry, wrong_neighbour, address_twice, engine_down,
+    dropped, dropped_on_the_way_out, black_hole, lossy, no_connections, no_datagrams, wrong_entry, no_entry, wrong_neighbour, address_twice,
+    engine_down,
 )  # fmt: skip
 
 
