@@ -98,4 +98,8 @@ def alias_of(inspected: Json, name: str, network_id: str) -> str:
 
 def missing_network(containers: List[Json], name: str, error: str) -> Json:
     """The same shape for a network that this host does not show; its containers' claims still count."""
-    return dict(read_network(name, {}, containers), error=error, running=[])
+    view = read_network(name, {}, containers)
+    if view["running"]:
+        # An engine whose store is silent says of its networks that they are not there.
+        error += f", though container {view['running'][0]['name']} is on it: see with the doctor whether the store answers and has it"
+    return dict(view, error=error, running=[])

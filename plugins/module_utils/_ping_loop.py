@@ -273,9 +273,9 @@ class Network:
             phase = probe.phase if probe.turn == self.turn else DONE
             self.pairs[probe.sender].on_heard(phase, probe.seq, now, size if phase in (FULL, SIZED) else 0, probe.port)
 
-    def finished(self) -> bool:
-        """Everything is measured, and every peer has said that it needs this host no more."""
-        return all(pair.finished() for pair in self.pairs.values())
+    def finished(self, now: float) -> bool:
+        """Everything is measured, and every peer has said that it needs this host no more. Without peers the rest still has its time."""
+        return self.asides.finished(now) and all(pair.finished() for pair in self.pairs.values())
 
     def result(self, wire: Wire | None = None) -> Json:
         """This host's book for the network."""
@@ -326,6 +326,6 @@ def _turn(networks: List[Network], finish: float, told: Callable[[], bool], watc
             finish = min([finish, *(network.hurry(now) for network in networks)])
         wake = min([finish, *(network.act(now) for network in networks)])
         # After acting, which may have been the last thing to do: nobody would wake us.
-        if all(network.finished() for network in networks):
+        if all(network.finished(now) for network in networks):
             return
         watch.wait(wake - time.monotonic())

@@ -87,6 +87,14 @@ def view(claimed=(), running=(), ipam=None, error=None):
     }
 
 
+def test_a_network_that_is_gone_under_a_running_container_points_to_the_store():
+    running, stopped = container("a", address="10.1.0.2"), container("b", "exited", wanted="10.1.0.9")
+    view = claims.missing_network([running, stopped], "net", "network net not found")
+    assert view["running"] == [] and view["claims"] == ["10.1.0.2", "10.1.0.9"]
+    assert view["error"].startswith("network net not found, though container a is on it: see with the doctor")
+    assert claims.missing_network([stopped], "net", "network net not found")["error"] == "network net not found"
+
+
 def started(**views):
     return {host: {"networks": {"net": value}, "engine_error": None} for host, value in views.items()}
 
