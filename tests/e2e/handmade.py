@@ -6,13 +6,15 @@ node1  plain Docker, and in a container of it the store: one open Consul
 node2  an engine with flags in a drop-in, which advertises an interface by its name, and listens on loopback by TCP too
 node3  the same with an address and without TCP
 
-The networks `handmade`, with a container of theirs on each of the two, and `empty`. Nothing of this collection is on any host.
+The networks `handmade`, with a container of theirs on each of the two, `empty`, and `chosen`, whose subnet Docker chose.
+Nothing of this collection is on any host.
 """
 
 from __future__ import annotations
 
 import json
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any
 
 from tests.cluster import IMAGE, PROGRAMS, Cluster, wait_for
@@ -28,7 +30,7 @@ CONSUL = (
     "/usr/bin/consul", "agent", "-server", "-bootstrap", "-data-dir=/consul/data", "-bind=10.88.140.11", "-client=0.0.0.0",
     "-disable-host-node-id",
 )  # fmt: skip
-NETWORK, EMPTY = "handmade", "empty"
+NETWORK, EMPTY, CHOSEN = "handmade", "empty", "chosen"
 DECOY = "app/config"
 # What engines write into the store while nobody does anything: who is there, anew every twenty seconds.
 HEARTBEAT = "docker/nodes/"
@@ -108,7 +110,8 @@ class Handmade(Cluster):
         with ThreadPoolExecutor() as pool:
             list(pool.map(lambda host: self.install(host, "docker.io"), ENGINES))
         self.run("node2", "docker", "network", "create", "-d", "overlay", "--subnet", "10.100.140.0/24", NETWORK)
-        self.run("node2", "docker", "network", "create", "-d", "overlay", EMPTY)
+        self.run("node2", "docker", "network", "create", "-d", "overlay", "--subnet", "10.100.141.0/24", EMPTY)
+        self.run("node2", "docker", "network", "create", "-d", "overlay", CHOSEN)
         for host in ENGINES:
             options = ("--network-alias", f"shop-{host}", "--restart", "always")
             self.start_service(host, f"theirs-{host}", NETWORK, *options)
@@ -134,7 +137,7 @@ class Handmade(Cluster):
     def wait_until_well(self) -> None:
         """Until the engines know each other and their containers find one another."""
         for host in ENGINES:
-            wait_for(f"{host}'s engine gossips", lambda host=host: ":7946" in self.out(host, "ss", "-Hlnt"), 60)
+            wait_for(f"{host}'s engine gossips", partial(self._gossips, host))
         services = {f"theirs-{host}": host for host in ENGINES}
         wait_for("their containers meet", lambda: not self.unreached(services), 60)
 
