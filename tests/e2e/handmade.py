@@ -72,8 +72,10 @@ seen["images"] = " ".join(sorted(say("docker", "images", "-aq", "--no-trunc")))
 for number, line in enumerate(say("iptables-save")):
     if not line.startswith("#"):
         seen["rule %d" % number] = re.sub(r"\\[\\d+:\\d+\\]", "", line)
+# A plain file there is a namespace no more: Docker sweeps such files away when it likes.
 for path in glob.glob("/run/docker/netns/*"):
-    seen[path] = "namespace %d" % os.stat(path).st_ino
+    if os.stat(path).st_dev != os.stat("/run/docker/netns").st_dev:
+        seen[path] = "namespace %d" % os.stat(path).st_ino
 for line in say("ss", "-Hlntup"):
     words = line.split()
     seen["listens " + " ".join([words[0], words[4]])] = " ".join(words[6:])
