@@ -8,7 +8,7 @@ import resource
 import time
 import traceback
 from contextlib import suppress
-from typing import Any, Dict, List, Tuple
+from typing import Any, Callable, Dict, List, Tuple
 
 from ansible_collections.multihost.overlay.plugins.module_utils import _run_state as state
 from ansible_collections.multihost.overlay.plugins.module_utils._agent_process import (
@@ -20,6 +20,9 @@ from ansible_collections.multihost.overlay.plugins.module_utils._docker import D
 from ansible_collections.multihost.overlay.plugins.module_utils._ping_codec import LOCAL
 from ansible_collections.multihost.overlay.plugins.module_utils._ping_endpoint import (
     BRIDGE,
+    NO_CHOICE,
+    address_of,
+    endpoints_of,
     forget,
     join,
     make_image,
@@ -65,6 +68,8 @@ class Agent:
         self.errors: List[str] = []
         # Temporary endpoints by their name; mostly one, on all networks that have no other.
         self.containers: Dict[str, str] = {}
+        # Of networks on which nobody has the address that was planned: how to ask for those that there are.
+        self.lookups: Dict[str, Callable[[], Dict[str, str]]] = {}
         self.wire: Wire | None = None
         self.threads = Threads()
         self.strays_before = len(self.threads.stray())
@@ -122,6 +127,9 @@ class Agent:
                 self._enter(name, probe)
                 return
             except DockerError as exc:
+                if NO_CHOICE in exc.message and probe["address"]:
+                    self._let_docker_choose(name, probe)
+                    continue
                 # A thread astray makes the engine say that its store refuses; the next thread may do.
                 in_use = "in use" in exc.message
                 if attempt == STARTS or exc.status in (None, 404) or (in_use and not probe["spare"]):
@@ -138,6 +146,15 @@ class Agent:
         else:
             self.containers[probe["name"]] = start_endpoint(self.client, self.plan["run"], name, probe, int(self.last))
         probe["id"] = self.containers[probe["name"]]
+        probe["address"] = probe["address"] or address_of(self.client, probe["id"], name)
+
+    def _let_docker_choose(self, name: str, probe: Json) -> None:
+        """Where Docker chose the subnet nobody may ask for an address: none is as it was planned, and peers have to be looked up."""
+        self._undo(name, probe)
+        for other in self.plan["probes"][self.plan["networks"].index(name)]:
+            if other["how"] == "temporary":
+                other["address"] = other["spare"] = ""
+        self.lookups[name] = lambda: endpoints_of(self.client, name)
 
     def _undo(self, name: str, probe: Json) -> None:
         """After a start that failed: nothing of it may be in the way of the next."""
@@ -179,6 +196,9 @@ class Agent:
             name: Network(self.plan, names.index(name), self.place, channel, now, self.give_up, peers)
             for name, channel in self.channels.items()
         }
+        for name, lookup in self.lookups.items():
+            if name in self.networks:
+                self.networks[name].lookup = lookup
         run_loop(list(self.networks.values()), self._told, self.wire)
 
     def look_again(self) -> None:

@@ -74,7 +74,8 @@ def apart_from(plan: Json, network: int, place: int) -> List[Aside]:
     targets = [
         (other, target)
         for other, target in enumerate(plan["apart"])
-        if target is not None and other != network and target != place
+        # Where Docker chose the subnet the address is not known here.
+        if target is not None and other != network and target != place and plan["probes"][other][target]["address"]
     ]
     return [
         Aside(APART, via, plan["probes"][other][target]["address"], other, target, plan["networks"][other])

@@ -22,6 +22,8 @@ LENT = ("/bin", "/lib", "/lib64", "/usr")
 NOBODY = "65534:65534"
 ATTEMPTS = 20
 PAUSE = 0.1
+# What an engine says to who asks for an address on a network whose subnet Docker chose.
+NO_CHOICE = "user configured subnets"
 # Every host with an overlay endpoint has this bridge.
 BRIDGE = "docker_gwbridge"
 
@@ -74,10 +76,9 @@ def endpoint_body(run: str, network: str, probe: Json, seconds: int, lent: List[
 
 
 def endpoint_config(probe: Json) -> Json:
-    """The address and the alias on one network; neither on a bridge that knows none."""
-    if not probe["address"]:
-        return {}
-    return {"IPAMConfig": {"IPv4Address": probe["address"]}, "Aliases": [probe["alias"]]}
+    """The address and the alias on one network, if they are planned; on a bridge neither is."""
+    config: Json = {"IPAMConfig": {"IPv4Address": probe["address"]}} if probe["address"] else {}
+    return dict(config, Aliases=[probe["alias"]]) if probe.get("alias") else config
 
 
 def start_endpoint(client: DockerClient, run: str, network: str, probe: Json, seconds: int) -> str:
@@ -110,6 +111,18 @@ def forget(client: DockerClient, network: str, probe: Json) -> None:
         raise
     if any(entry.get("Name") == probe["name"] for entry in entries):
         part(client, network, probe)
+
+
+def endpoints_of(client: DockerClient, network: str) -> Dict[str, str]:
+    """Name -> address of all endpoints that the engine knows, those of other hosts too."""
+    entries = (client.get(f"/networks/{network}").get("Containers") or {}).values()
+    return {str(entry.get("Name")): str(entry.get("IPv4Address") or "").split("/")[0] for entry in entries}
+
+
+def address_of(client: DockerClient, container: str, network: str) -> str:
+    """The address that Docker chose."""
+    networks = client.get(f"/containers/{container}/json")["NetworkSettings"]["Networks"] or {}
+    return str((networks.get(network) or {}).get("IPAddress") or "")
 
 
 def probe_pid(client: DockerClient, container: str, network: str, address: str) -> int:

@@ -7,8 +7,10 @@ from __future__ import annotations
 import errno
 import socket
 import time
+from contextlib import suppress
 from typing import Any, Callable, Dict, List, Set
 
+from ansible_collections.multihost.overlay.plugins.module_utils._docker import DockerError
 from ansible_collections.multihost.overlay.plugins.module_utils._ping_aside_io import Asides
 from ansible_collections.multihost.overlay.plugins.module_utils._ping_codec import (
     APART,
@@ -44,6 +46,7 @@ from ansible_collections.multihost.overlay.plugins.module_utils._ping_wire impor
 
 Json = Dict[str, Any]
 _BATCH = 256  # packets read in one go before timers get their turn
+LOOK_EVERY = 1.0  # seconds between questions for addresses
 _ALIAS = 1 << 15  # in a question's number: it asks for the peer's alias
 FULL_TABLES = (errno.EMFILE, errno.ENFILE)
 QUESTION, ANSWER = b"?", b"!"  # what a datagram is
@@ -60,6 +63,9 @@ class Network:
         self.probes: List[Json] = plan["probes"][number]
         self.timing = plan["timing"]
         self.asides = Asides(plan, number, place, channel)
+        # How to ask the engine for peers' addresses, where they are not as planned, and when to ask next.
+        self.lookup: Callable[[], Dict[str, str]] | None = None
+        self.look_at = now
         # Who was heard here from which other network.
         self.leaks: Set[tuple[int, int]] = set()
         measured = [peer for peer in sorted(peers) if self.probes[peer]["how"] != "none"]
@@ -101,6 +107,7 @@ class Network:
 
     def act(self, now: float, quiet: bool) -> float:
         """Send what is due; return when the next thing is. ``quiet`` is whether a stream is in nobody's way."""
+        self._look_up(now)
         wake = self._act_beside(now)
         for peer in self.pairs:
             if self._has_next(peer):
@@ -111,6 +118,17 @@ class Network:
                 self._act_on(peer, pair, now, quiet)
                 wake = min(wake, now if self._has_next(peer) else pair.wake_at())
         return wake
+
+    def _look_up(self, now: float) -> None:
+        """Ask for the addresses of peers that have none yet."""
+        missing = [peer for peer in self.pairs if not self.probes[peer]["address"]]
+        if not self.lookup or not missing or now < self.look_at:
+            return
+        self.look_at = now + LOOK_EVERY
+        with suppress(DockerError):  # it is asked again
+            known = self.lookup()
+            for peer in missing:
+                self._move(peer, known.get(self.probes[peer]["name"], ""))
 
     def _has_next(self, peer: int) -> bool:
         """Whether both ends are done with a round that is not the last."""
@@ -174,6 +192,8 @@ class Network:
         Only who is missed is looked for there: an engine stops for a second to ask all others for an address that nobody has.
         """
         planned, spare = self.probes[peer]["address"], self.probes[peer].get("spare")
+        if not planned:
+            return []
         return [planned, spare] if spare and spare != planned and missed else [planned]
 
     def _call(self, peer: int, talk: Dialogue, phase: int, now: float) -> None:
@@ -266,16 +286,16 @@ class Network:
         return peer in self.pairs and probe.turn == len(self.over[peer])
 
     def _follow(self, probe: Probe, source: str) -> None:
-        """A peer that could not have the address that was planned for it knocks from its spare one."""
-        if (
-            probe.target == self.place
-            and probe.sender in self.pairs
-            and source == self.probes[probe.sender].get("spare")
-        ):
-            pair = self.pairs[probe.sender]
-            self.probes[probe.sender]["address"] = source
-            for check in pair.checks:
-                check.expected = source
+        """A peer that could not have the address that was planned for it knocks from another: its spare one, or one that Docker chose."""
+        theirs = probe.target == self.place and probe.sender in self.pairs and probe.phase != APART
+        # Only a temporary endpoint has a spare address, or none as yet.
+        if theirs and "spare" in self.probes[probe.sender] and self.probes[probe.sender]["address"] != source:
+            self._move(probe.sender, source)
+
+    def _move(self, peer: int, address: str) -> None:
+        self.probes[peer]["address"] = address
+        for check in self.pairs[peer].checks:
+            check.expected = address
 
     def _sort(self, echo: Echo, now: float) -> None:
         probe = echo.probe

@@ -153,6 +153,26 @@ def test_whoever_answers_at_the_address_that_was_planned_is_not_the_peer(namespa
         assert (book["replied"], book["heard"]["series"]) == (5, 5)
 
 
+@pytest.mark.parametrize("asking", [0, 1])
+def test_peers_whose_addresses_docker_chose_are_looked_up_or_known_by_their_knocks(namespaces, asking):
+    planned: Any = copy.deepcopy(PLAN)
+    for place, probe in enumerate(planned["probes"][0]):
+        probe.update(how="temporary", name=f"overlay-verify-{place}", address="", spare="")
+    known = {f"overlay-verify-{place}": address for place, address in enumerate(ADDRESSES)}
+    with opened(namespaces, (planned, planned)) as ends:
+        # One asks its engine, the other one's never knows.
+        ends[asking].lookup = lambda: known
+        ends[1 - asking].lookup = dict
+        workers = [threading.Thread(target=run_loop, args=([end], lambda: True)) for end in ends]
+        for worker in workers:
+            worker.start()
+        for worker in workers:
+            worker.join()
+    first, second = books(ends)
+    assert first["replied"] == second["replied"] == 5
+    assert first["tcp"]["ok"] and second["tcp"]["ok"]
+
+
 def test_one_dropped_direction_is_seen_as_one(namespaces):
     # What comes from a is dropped when it arrives at b; nothing else.
     ip("netns", "exec", NAMES[1], "iptables", "-t", "raw", "-I", "PREROUTING", "-s", ADDRESSES[0], "-j", "DROP")

@@ -229,6 +229,33 @@ def test_an_address_that_the_engine_never_gave_back_is_left_for_the_spare_one():
     assert endpoints == [{"IPv4Address": "10.1.0.9"}, {"IPv4Address": "10.1.0.77"}]
 
 
+def test_where_docker_chose_the_subnet_it_chooses_the_address_too():
+    refused = DockerError(
+        "user specified IP address is supported only when connecting to networks with user configured subnets", 400
+    )
+    settings = {"Networks": {"net": {"IPAddress": "10.0.0.7"}}}
+    found = {
+        "ep-1": {"Name": "overlay-verify-y", "IPv4Address": "10.0.0.8/24"},
+        "c1": {"Name": "overlay-verify-x", "IPv4Address": "10.0.0.7/24"},
+    }
+    engine = Engine(
+        {
+            ("POST", "/containers/create"): [{"Id": "c0"}, {"Id": "c1"}],
+            ("POST", "/containers/c0/start"): refused,
+            ("POST", "/containers/c1/start"): None,
+            ("DELETE", "/containers/overlay-verify-x"): None,
+            ("GET", "/networks/net"): [{"Containers": {}}, {"Containers": found}],
+            ("GET", "/containers/c1/json"): {"NetworkSettings": settings},
+        }
+    )
+    run = make_agent(engine, temporary())
+    run._start("net", 0)
+    assert run._probe(0)["address"] == "10.0.0.7"
+    bodies = [body for _method, path, body, _query in engine.asked if path == "/containers/create"]
+    assert bodies[-1]["NetworkingConfig"]["EndpointsConfig"] == {"net": {"Aliases": ["overlay-verify-x-alias"]}}
+    assert run.lookups["net"]() == {"overlay-verify-x": "10.0.0.7", "overlay-verify-y": "10.0.0.8"}
+
+
 @pytest.mark.parametrize(
     ("error", "kind"),
     [
