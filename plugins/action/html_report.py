@@ -24,6 +24,7 @@ ARGUMENTS: dict[str, dict[str, Any]] = {
     "addresses": {"type": "dict", "default": {}},
     "networks": {"type": "list", "elements": "str", "default": []},
     "report_dir": {"type": "path", "required": True},
+    "refused": {"type": "bool", "default": False},
 }
 
 
@@ -53,7 +54,7 @@ def read_source(folder: str, name: str) -> Source:
 def write_all(args: Mapping[str, Any], sources: Mapping[str, Source]) -> dict[str, Any]:
     """The page and the metrics; the module's result."""
     topology = {key: args[key] for key in ("hosts", "store_hosts", "addresses", "networks")}
-    content = view(sources, topology, time.time())
+    content = view(sources, topology, time.time(), args["refused"])
     path = write_whole(args["report_dir"], "report.html", render(content))
     write_whole(args["report_dir"], "overlay.prom", metrics(sources, [row["name"] for row in content["hosts"]]))
     states = {row["name"]: row["state"] for row in content["sources"]}

@@ -4,21 +4,11 @@
 
 from __future__ import annotations
 
-import atexit
-import sys
-import threading
-import time
-from typing import Any
-
-from ansible import context
-from ansible.errors import AnsibleOptionsError
-from ansible.plugins.callback import CallbackBase
-
 DOCUMENTATION = """
 name: progress
 type: aggregate
 short_description: Says during long tasks for how long they run and which hosts are waited for
-version_added: "0.1.0"
+version_added: "0.2.0"
 author: multihost.overlay contributors (@multihost)
 description:
   - While a task runs for longer than O(interval) it prints a line every O(interval) seconds, with the play, the task, how long it has
@@ -38,6 +28,16 @@ options:
     env:
       - name: OVERLAY_PROGRESS_INTERVAL
 """
+
+import atexit
+import sys
+import threading
+import time
+from typing import Any
+
+from ansible import context
+from ansible.errors import AnsibleOptionsError
+from ansible.plugins.callback import CallbackBase
 
 NAMES = 4
 

@@ -108,6 +108,7 @@ def facts(observed: Observed) -> dict[str, Any]:
             "advertise": str(info.get("ClusterAdvertise") or ""),
         },
         "had": had(observed),
+        "complete": observed["complete"],
         "store": {
             name: store[name] for name in ("url", "state", "leader", "nodes", "networks", "endpoints") if name in store
         },

@@ -126,16 +126,19 @@ def container_view(inspected: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def read_containers(reader: Reader, client: Client) -> list[dict[str, Any]]:
-    """All containers, inspected one by one: the list does not say why one is down."""
+def read_containers(reader: Reader, client: Client) -> tuple[list[dict[str, Any]], bool]:
+    """All containers, inspected one by one: the list does not say why one is down. And whether really all of them were seen: of who was
+    not, nothing must be taken for left behind.
+    """
+    before = len(reader.unreadable)
     listed = ask(reader, client, "/containers/json", {"all": True})
     if listed is None:
         reader.trouble("GET /containers/json", "the engine gave no list")
-        return []
+        return [], False
     if len(listed) > MOST_CONTAINERS:
         reader.trouble("containers", f"only {MOST_CONTAINERS} of {len(listed)} were looked at")
     seen = [ask(reader, client, f"/containers/{entry['Id']}/json") for entry in listed[:MOST_CONTAINERS]]
-    return [container_view(entry) for entry in seen if entry]
+    return [container_view(entry) for entry in seen if entry], len(reader.unreadable) == before
 
 
 def known_networks(
@@ -266,7 +269,7 @@ def examine(
     client = make_client()
     engine = read_engine(reader, client)
     store = examine_store(reader, engine, wanted["store_token"], store_factory)
-    containers = read_containers(reader, client) if engine["answers"] else []
+    containers, complete = read_containers(reader, client) if engine["answers"] else ([], False)
     known = known_networks(reader, client, store, containers) if engine["answers"] else {}
     namespaces = read_namespaces(reader)
     addresses = reader.output(["ip", "-o", "-4", "addr", "show"])
@@ -280,6 +283,7 @@ def examine(
         "engine": engine,
         "store": store,
         "containers": containers,
+        "complete": complete,
         "known": known,
         "units": read_units(reader),
         "journal": read_journal(reader, engine["pid"], wanted["journal_minutes"]),

@@ -202,7 +202,7 @@ def networks_here(observed: Observed) -> set[str]:
 
 
 def check_leftovers(observed: Observed, _wanted: Observed) -> Findings:
-    if not observed["engine"]["answers"]:
+    if not observed["complete"]:
         return
     sandboxes = {container["sandbox"] for container in observed["containers"] if container["running"]}
     living = networks_here(observed)

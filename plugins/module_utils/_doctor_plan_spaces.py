@@ -113,6 +113,8 @@ def expected_mtus(network: Observed) -> set[int]:
 
 def check_tunnels(observed: Observed, _wanted: Observed) -> Findings:
     """Each overlay in use has its vxlan device, with the network's number and MTU."""
+    if not observed["namespaces"]:
+        return  # an engine with another exec-root has them elsewhere
     for overlay in overlays(observed):
         name = overlay.network["name"]
         if overlay.place and not overlay.tables:

@@ -85,7 +85,7 @@ def check_networks_lost(observed: Observed, _wanted: Observed) -> Findings:
 
 def check_orphans(observed: Observed, _wanted: Observed) -> Findings:
     """Endpoints that are said to be on this host, and that no container has."""
-    if not readable(observed):
+    if not readable(observed) or not observed["complete"]:
         return
     names = names_of(observed["store"])
     mine = set(had(observed))

@@ -40,10 +40,19 @@ def endpoint_step(observed: Observed, endpoint: str) -> Iterable[dict[str, str]]
     """An endpoint to be taken out of the store."""
     names = names_of(observed["store"])
     for row in observed["store"]["endpoints"]:
-        if row["id"] == endpoint:
+        if row["id"] == endpoint and not is_forgotten(observed, row):
             network = row["network_id"]
             more = {"network_id": network, "network": names.get(network, network)}
             yield step(ENDPOINT, endpoint, name=row["name"], address=row["ipv4"], **more)
+
+
+def is_forgotten(observed: Observed, endpoint: Mapping[str, str]) -> bool:
+    """Whether a running container of this name is on the network, of whose endpoint the engine knows nothing: it may well be this one."""
+    return any(
+        container["running"] and container["name"] == endpoint["name"] and entry["id"] == endpoint["network_id"]
+        for container in observed["containers"]
+        for entry in container["networks"].values()
+    )
 
 
 def is_tunnel_in_use(observed: Observed, tunnel: str) -> bool:
@@ -55,8 +64,8 @@ def is_tunnel_in_use(observed: Observed, tunnel: str) -> bool:
 
 
 def plan(observed: Observed, findings: Iterable[Mapping[str, str]]) -> list[dict[str, str]]:
-    """The steps that these findings of this host call for. None if its engine or its store cannot be read."""
-    if not readable(observed):
+    """The steps that these findings of this host call for. None if its engine, its store or one of its containers cannot be read."""
+    if not readable(observed) or not observed["complete"]:
         return []
     steps: List[dict[str, str]] = []
     for row in findings:
@@ -85,8 +94,12 @@ def refusal(results: Mapping[str, Mapping[str, Any]]) -> str:
     ]
     if blind:
         return f"the engine or the store of {', '.join(blind)} does not answer"
-    nodes = {tuple(sorted(result["facts"]["store"]["nodes"])) for result in results.values()}
-    return "the hosts have different stores" if len(nodes) > 1 else ""
+    partly = [host for host, result in results.items() if not result["facts"]["complete"]]
+    if partly:
+        return f"not all containers of {', '.join(partly)} could be read: unexamined says why"
+    # Entries come and go while hosts are read one after another; but one store has some in common.
+    nodes = [set(result["facts"]["store"]["nodes"]) for result in results.values()]
+    return "" if set.intersection(*nodes) else "the hosts have different stores"
 
 
 def permitted(host: str, results: Mapping[str, Mapping[str, Any]]) -> list[dict[str, str]]:
@@ -106,15 +119,15 @@ def say(one: Step) -> str:
 
 
 def can_disconnect(one: Step, observed: Observed) -> bool:
-    """Whether Docker's own way is safe: it goes by the name, which must be nobody else's."""
+    """Whether Docker's own way is safe: it goes by the name, which must be nobody else's, nor the beginning of a container's id."""
     same = [
         row
         for row in observed["store"]["endpoints"]
         if row["network_id"] == one["network_id"] and row["name"] == one["name"]
     ]
-    here = {container["name"] for container in observed["containers"]}
+    here = any(one["name"] in (row["name"], row["id"][: len(one["name"])]) for row in observed["containers"])
     known = observed["known"].get(one["network_id"]) == "overlay"
-    return known and len(same) == 1 and bool(one["name"]) and one["name"] not in here
+    return known and len(same) == 1 and bool(one["name"]) and not here
 
 
 def endpoint_key(one: Step) -> str:

@@ -67,6 +67,15 @@ def resolves(text: str) -> bool:
     return bool(HOOK.search(text) and RESOLVER.search(text))
 
 
+def has_legacy_tables() -> bool:
+    """Whether this namespace has a table of NAT of the older kind."""
+    try:
+        with open("/proc/thread-self/net/ip_tables_names", encoding="ascii") as names:
+            return "nat" in names.read().split()
+    except OSError:
+        return False
+
+
 def rules_look(reader: Reader) -> Look:
     """How a container's namespace is asked for its rules of DNS: True, False, or None where no program tells."""
 
@@ -74,6 +83,8 @@ def rules_look(reader: Reader) -> Look:
         answers = []
         with inside(path):
             for program in PROGRAMS:
+                if program.endswith("legacy") and not has_legacy_tables():
+                    continue  # asking would make some
                 status, out, _err = reader.run([program, "-w", "5", "-t", "nat", "-S"])
                 if status == 0 and resolves(out):
                     return True

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import os
 import time
@@ -27,6 +28,7 @@ from ansible_collections.multihost.overlay.plugins.module_utils._doctor_spaces i
 from ansible_collections.multihost.overlay.plugins.module_utils._doctor_store import Sender, prefix_of
 from ansible_collections.multihost.overlay.plugins.module_utils._manifest import make_directories, write_atomic
 from ansible_collections.multihost.overlay.plugins.module_utils._programs import Runner
+from ansible_collections.multihost.overlay.plugins.module_utils._store import LIBNETWORK
 
 Observed = Mapping[str, Any]
 
@@ -68,13 +70,12 @@ class Keys:
         self._call("/v1/txn", json.dumps(operations).encode())
 
 
-def keep(folder: str, pairs: Sequence[Mapping[str, Any]], now: float) -> str:
+def keep(folder: str, pairs: Sequence[Mapping[str, Any]], now: float, what: str = "doctor") -> str:
     """Write keys down, for root alone; the file's path."""
     make_directories(os.path.dirname(folder))
     with suppress(FileExistsError):
         os.mkdir(folder, 0o700)
-    os.chmod(folder, 0o700)
-    base = os.path.join(folder, time.strftime("doctor-%Y%m%dT%H%M%SZ", time.gmtime(now)))
+    base = os.path.join(folder, time.strftime(f"{what}-%Y%m%dT%H%M%SZ", time.gmtime(now)))
     path, number = f"{base}.json", 1
     while os.path.exists(path):
         path, number = f"{base}-{number}.json", number + 1
@@ -110,13 +111,25 @@ class Repairer:
         """Keep all keys that these steps change; '' if they change none."""
         pairs = [pair for name in touched(steps, self.observed) for pair in self.keys.below(name)]
         self.kept = {pair["Key"][len(self.keys.prefix) :]: pair for pair in pairs}
-        return keep(folder, list(self.kept.values()), now) if self.kept else ""
+        mine = {endpoint_key(one) for one in steps if one["kind"] == ENDPOINT}
+        endpoints = [pair for name, pair in self.kept.items() if name in mine]
+        others = [pair for name, pair in self.kept.items() if name not in mine]
+        if others:
+            # Counts and addresses given out go on changing: they are kept to be looked at, apart from what can be put back.
+            keep(folder, others, now, "counts")
+        return keep(folder, endpoints, now) if endpoints else ""
 
     def _disconnect(self, one: Step) -> None:
         path = f"/networks/{quote(one['network_id'])}/disconnect"
         # What Docker refuses is done with the keys.
         with suppress(DockerError):
             self.client.post(path, {"Container": one["name"], "Force": True})
+
+    def _is_only_one(self, one: Step) -> bool:
+        """Whether no container has got this name on the network since it was looked at."""
+        rows = self.keys.below(f"{LIBNETWORK}endpoint/{one['network_id']}/")
+        names = [json.loads(base64.b64decode(row["Value"])).get("name") for row in rows if row.get("Value")]
+        return names.count(one["name"]) == 1
 
     def _unchanged(self, one: Step) -> Mapping[str, Any] | None:
         """The endpoint's key as it was kept; None if it has gone."""
@@ -127,7 +140,7 @@ class Repairer:
 
     def endpoint(self, one: Step) -> None:
         """Docker's own way first; then the keys, if they are as they were kept."""
-        if self._unchanged(one) and can_disconnect(one, self.observed):
+        if self._unchanged(one) and can_disconnect(one, self.observed) and self._is_only_one(one):
             self._disconnect(one)
         pair = self._unchanged(one)
         if pair:
@@ -136,6 +149,8 @@ class Repairer:
     def namespace(self, one: Step) -> None:
         """Docker makes a new one when the network comes back, and removes what is left of the old one itself if it can."""
         path = os.path.join(self.namespaces, one["thing"])
+        if not os.path.exists(path):  # Docker was faster
+            return
         inside = holders(path)
         if inside:
             raise RepairError(f"{', '.join(inside[:3])} is in it: see lost_threads")

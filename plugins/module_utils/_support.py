@@ -19,7 +19,7 @@ REMOVED = "REMOVED"
 SHORTEST = 6
 NAME = (
     r"(?:token|passw(?:or)?d|passphrase|secret|credential|api[_-]?key|access[_-]?key|private[_-]?key|gossip[_-]?key|_key\b|"
-    r"(?<![a-z])seed(?![a-z])|(?<![a-z])auth(?![a-z])|(?<![a-z])encrypt(?![a-z])|_pass\b|(?<![a-z])pwd(?![a-z]))"
+    r"(?<![a-z])seed(?![a-z])|(?<![a-z])auth(?![a-z])|(?<![a-z])encrypt(?![a-z])|(?<![a-z])pass(?![a-z])|pwd?\b)"
 )
 NAMED = re.compile(NAME, re.IGNORECASE)
 # In this order: each works on what the ones before it have left. Repeats are bounded, or a long line without a blank would take hours.
@@ -37,6 +37,10 @@ PATTERNS: Tuple[Tuple[re.Pattern[str], str], ...] = (
         ),
         rf"\1{REMOVED}",
     ),
+    # What lets a host into a Swarm; what dockerd notes of requests in debug mode, which has commands and labels of containers.
+    (re.compile(r"SWMTKN-[\w-]+"), REMOVED),
+    (re.compile(r"(?i)(form data:)[^\r\n]*"), rf"\1 {REMOVED}"),
+    (re.compile(rf"(?i)({NAME}[\w.-]{{0,99}}[\"']?\s*[:=]\s*\[)[^\]]*"), rf"\1{REMOVED}"),
     # Environment="NAME=several words"
     (re.compile(rf"(?i)([\"'])([\w.-]{{0,99}}{NAME}[\w.-]{{0,99}}=)(?:(?!\1)[^\r\n])*\1"), rf"\1\2{REMOVED}\1"),
     # "name": "value", name = 'value'; a value that is a list or an object has its own names.
@@ -50,7 +54,12 @@ PATTERNS: Tuple[Tuple[re.Pattern[str], str], ...] = (
         ),
         rf"\1{REMOVED}",
     ),
-    (re.compile(rf"(?i)((?<![\w-])--?[\w-]{{0,99}}{NAME}[\w-]{{0,99}}[ \t]+)[^\s\"'-][^\s\"']*"), rf"\1{REMOVED}"),
+    (
+        re.compile(
+            rf"(?i)((?<![\w-])--?[\w-]{{0,99}}{NAME}[\w-]{{0,99}}[ \t]+)(?:\"[^\"\r\n]*\"|'[^'\r\n]*'|[^\s\"'-][^\s\"']*)"
+        ),
+        rf"\1{REMOVED}",
+    ),
 )
 
 

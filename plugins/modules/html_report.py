@@ -55,6 +55,10 @@ options:
         Ansible was started in.
     type: path
     required: true
+  refused:
+    description: Whether verify was refused just now. Then C(verify.json) is of an earlier run, and the cluster is not known to be good.
+    type: bool
+    default: false
 seealso:
   - module: multihost.overlay.verify_report
   - module: multihost.overlay.preflight_report

@@ -90,9 +90,10 @@ def counts_for_all(source: Source, now: float) -> bool:
     return source.name == "verify" or source.state == "broken" or (source.state == "read" and not source.is_old(now))
 
 
-def verdict(sources: Sequence[Source], now: float) -> Json:
-    """One state for the cluster, and why."""
+def verdict(sources: Sequence[Source], now: float, refused: bool) -> Json:
+    """One state for the cluster, and why. ``refused`` is whether the last run of verify was, so that its report is of an earlier one."""
     judged = [(source.name, *judge(source, now)) for source in sources if counts_for_all(source, now)]
+    judged += [("verify", "unknown", "it was refused just now, and its report is of an earlier run")] if refused else []
     states = [state for _name, state, _words in judged]
     state = next((value for value in ("bad", "unknown") if value in states), "good")
     reasons = [f"{name}: {words}" for name, value, words in judged if value == state]
@@ -249,14 +250,14 @@ def states_of_pairs(verify: Source) -> list[str]:
     return [state_of(row) for row in verify.rows]
 
 
-def view(sources: Sources, topology: Mapping[str, Any], now: float) -> Json:
+def view(sources: Sources, topology: Mapping[str, Any], now: float, refused: bool = False) -> Json:
     """Everything that the template shows."""
     ordered = [sources[name] for name in NAMES]
     whole = complete(topology, sources["verify"])
     failed = failures(sources["verify"].rows)
     return {
         "made": moment(now),
-        "verdict": verdict(ordered, now),
+        "verdict": verdict(ordered, now, refused),
         "totals": totals(whole, sources),
         "sources": sources_view(ordered, now),
         "no_proof": "" if sources["verify"].rows else sources["verify"].problem or "verify.json has no pair",

@@ -64,15 +64,15 @@ def share_of(way: float, half: float, shift: float) -> float:
     return (math.copysign(half, way) - shift) / way if way else math.inf
 
 
-def edge(begin: Point, end: Point, shift: Point, cards: bool) -> Point:
-    """Where the shifted line from ``begin`` meets the border of what stands at ``end``."""
-    across, down = begin[0] - end[0], begin[1] - end[1]
+def edge(far: Point, near: Point, shift: Point, cards: bool) -> Point:
+    """Where the shifted line from ``far`` meets the border of what stands at ``near``."""
+    across, down = far[0] - near[0], far[1] - near[1]
     if cards:
         half = (CARD[0] / 2 + 4, CARD[1] / 2 + 4)
         share = min(share_of(across, half[0], shift[0]), share_of(down, half[1], shift[1]), 1.0)
     else:
         share = (DOT + 3) / (math.hypot(across, down) or 1.0)
-    return end[0] + shift[0] + across * share, end[1] + shift[1] + down * share
+    return near[0] + shift[0] + across * share, near[1] + shift[1] + down * share
 
 
 def line(begin: Point, end: Point, cards: bool) -> Json:

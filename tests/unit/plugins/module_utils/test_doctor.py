@@ -124,6 +124,7 @@ def sound() -> dict[str, Any]:
             "reserved": {NID: ["10.100.1.1"]},
         },
         "containers": [container()],
+        "complete": True,
         "known": {NID: "overlay"},
         "units": {"docker.service": {"ActiveState": "active", "SubState": "running"}},
         "journal": [],
@@ -454,7 +455,12 @@ def test_an_engine_that_is_down() -> None:
     observed["engine"].update(pid=0, answers=False, info={})
     words = ["level=info msg=hello", "unable to configure the Docker daemon with file /etc/docker/daemon.json: no"]
     observed.update(
-        store={}, containers=[], known={}, namespaces=["1-bbbbbbbbbb"], journal=[(5.0, word) for word in words]
+        store={},
+        containers=[],
+        complete=False,
+        known={},
+        namespaces=["1-bbbbbbbbbb"],
+        journal=[(5.0, word) for word in words],
     )
     observed["units"]["docker.service"] = {"ActiveState": "failed", "SubState": "failed"}
     (row,) = judge_host(observed, WANTED)
@@ -683,8 +689,8 @@ def test_containers_are_read() -> None:
         }
     )
     reader = Reader()
-    seen = _doctor_host.read_containers(reader, engine)
-    assert seen == [container()]
+    seen, complete = _doctor_host.read_containers(reader, engine)
+    assert (seen, complete) == ([container()], True)
     store = {"networks": [{"id": "dd", "driver": "overlay"}, {"id": "local", "driver": "bridge"}]}
     assert _doctor_host.known_networks(reader, engine, store, seen) == {NID: "overlay", "dd": ""}
     assert reader.unreadable == []
@@ -701,8 +707,33 @@ def test_an_engine_that_says_nothing() -> None:
 
 def test_no_list_of_containers_is_said() -> None:
     reader = Reader()
-    assert _doctor_host.read_containers(reader, Engine()) == []
+    assert _doctor_host.read_containers(reader, Engine()) == ([], False)
     assert len(reader.unreadable) == 1
+
+
+def test_whether_all_containers_were_seen_is_known(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Slow(Engine):
+        """One of the containers cannot be inspected in time."""
+
+        def get(self, path: str, query: Any = None) -> Any:
+            if path == "/containers/c2/json":
+                raise DockerError("timed out")
+            return super().get(path, query)
+
+    one, two = {"Id": "c1"}, {"Id": "c2"}
+    # One that has gone meanwhile was seen to go.
+    gone = Engine(**{"/containers/json": [one, {"Id": "c3"}], "/containers/c1/json": INSPECTED})
+    assert _doctor_host.read_containers(Reader(), gone) == ([container()], True)
+    slow = Slow(**{"/containers/json": [one, two], "/containers/c1/json": INSPECTED})
+    assert _doctor_host.read_containers(Reader(), slow) == ([container()], False)
+    monkeypatch.setattr(_doctor_host, "MOST_CONTAINERS", 1)
+    assert _doctor_host.read_containers(Reader(), slow) == ([container()], False)
+
+
+def test_of_containers_that_were_not_seen_nothing_is_left_over() -> None:
+    observed = sound()
+    observed.update(containers=[], complete=False)
+    assert not {"orphan_endpoint", "leftover_namespace"} & set(ids(observed))
 
 
 def run(outputs: dict[str, str]) -> Callable[[list[str]], tuple[int, str, str]]:

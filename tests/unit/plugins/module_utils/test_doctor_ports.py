@@ -17,8 +17,9 @@ OWN_CHAIN = "-A INPUT -j PEERS"
 
 def findings(*rules: str) -> list[dict[str, str]]:
     observed: dict[str, Any] = {
-        "addresses": [{"interface": "eth0", "address": "10.88.0.11"}],
-        "store": {"nodes": ["10.88.0.11:2376", "10.88.0.12:2376", "10.88.0.13:2376"]},
+        "addresses": [{"interface": "eth0", "address": "10.88.0.11"}, {"interface": "eth1", "address": "192.0.2.9"}],
+        "engine": {"info": {"ClusterAdvertise": "10.88.0.11:2376"}},
+        "store": {"nodes": ["10.88.0.11:2376", "10.88.0.12:2376", "10.88.0.13:2376", "[fd00::1]:2376"]},
         "rules": {"filter": ["-P INPUT ACCEPT", *rules], "nat": []},
     }
     return list(check_ports(observed, {}))
@@ -33,6 +34,7 @@ def findings(*rules: str) -> list[dict[str, str]]:
         "-A INPUT -p udp -m udp --dport 4789 -m length --length 1401:65535 -j DROP",
         "-A INPUT -p tcp -m tcp --dport 7946 -j DROP",
         "-A OUTPUT -d 10.88.0.13/32 -p udp -m udp --dport 4789 -j DROP",
+        "-A INPUT -d 10.88.0.11/32 -i eth0 -p udp -m udp --dport 4789 -j DROP",
     ],
 )
 def test_a_rule_that_drops_what_peers_send_or_are_sent(rule: str) -> None:
@@ -59,6 +61,12 @@ def test_each_peer_and_port_is_named() -> None:
         ("-A INPUT -s 192.0.2.1/32 -p udp -m udp --dport 4789 -j DROP",),
         ("-A INPUT ! -s 10.88.0.0/24 -p udp -m udp --dport 4789 -j DROP",),
         ("-A INPUT -i lo -p udp -m udp --dport 4789 -j DROP",),
+        # The side of the world, and what is not encrypted.
+        ("-A INPUT -i eth1 -p udp -m udp --dport 4789 -j DROP",),
+        ("-A INPUT -d 192.0.2.9/32 -p udp -m udp --dport 4789 -j DROP",),
+        ("-A OUTPUT -o eth1 -p udp -m udp --dport 4789 -j DROP",),
+        ("-A INPUT -p udp -m policy --dir in --pol none -m udp --dport 4789 -j DROP",),
+        ("-A INPUT -p udp -m udp --dport 4789 -m conntrack --ctstate INVALID -j DROP",),
         ("-A INPUT -p udp -m udp --dport 8472 -j DROP",),
         ("-A FORWARD -p udp -m udp --dport 4789 -j DROP",),
         # What a firewall drops at its end is the rest; its chains have let in what it knows.
@@ -79,4 +87,5 @@ def test_a_log_of_it_decides_nothing() -> None:
 
 
 def test_without_iptables_nothing_is_said() -> None:
-    assert list(check_ports({"addresses": None, "store": {}, "rules": None}, {})) == []
+    nothing: dict[str, Any] = {"addresses": None, "store": {}, "engine": {"info": {}}, "rules": None}
+    assert list(check_ports(nothing, {})) == []

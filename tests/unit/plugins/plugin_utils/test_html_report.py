@@ -53,6 +53,13 @@ def test_nothing_is_known_without_a_proof() -> None:
     assert shown(**healthy(verify=reports.verify(["a"], written=NOW)))["verdict"]["state"] == "unknown"
 
 
+def test_a_refused_run_proves_nothing() -> None:
+    topology = reports.topology(HOSTS)
+    content = view(sources(**healthy()), topology, NOW, refused=True)
+    assert content["verdict"]["state"] == "unknown"
+    assert "refused just now" in content["verdict"]["words"]
+
+
 def test_a_proof_of_yesterday_is_not_one_of_today() -> None:
     old = reports.verify(HOSTS, written=NOW - 26 * 3600)
     page = shown(**healthy(verify=old))
