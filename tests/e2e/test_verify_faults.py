@@ -149,9 +149,9 @@ def stopped(cluster: Cluster) -> Iterator[str]:
 
 
 def endpoints(cluster: Cluster, host: str) -> int:
-    """On how many networks the temporary container of a host is."""
+    """On how many networks the temporary containers of a host are; the first host has one for each."""
     found = cluster.out(host, "docker", "ps", "--filter", "label=multihost.overlay.verify", "--format", "{{.Networks}}")
-    return len([name for name in found.split(",") if name in NETWORKS])
+    return len([name for line in found.splitlines() for name in line.split(",") if name in NETWORKS])
 
 
 def test_the_address_of_a_stopped_container_is_not_taken(cluster: Cluster, stopped: str, tmp_path: Path) -> None:
