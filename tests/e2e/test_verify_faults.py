@@ -70,6 +70,7 @@ def pairs_of(rows: list[dict[str, Any]]) -> set[tuple[str, str, str]]:
     return {(row["network"], row["from"], row["to"]) for row in rows}
 
 
+@pytest.mark.long
 def test_a_host_that_became_slow_is_told_by_the_baseline(cluster: Cluster, slow: str, tmp_path: Path) -> None:
     """A warning, no failure; and the baseline stays as it was."""
     kept = read(tmp_path, "baseline.json")
@@ -87,6 +88,7 @@ def test_a_host_that_became_slow_is_told_by_the_baseline(cluster: Cluster, slow:
     assert read(tmp_path, "baseline.json") == kept
 
 
+@pytest.mark.long
 def test_pairs_that_were_lost_are_told_by_the_baseline(
     cluster: Cluster, tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:
