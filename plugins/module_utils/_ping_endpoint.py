@@ -116,7 +116,7 @@ def forget(client: DockerClient, network: str, probe: Json) -> None:
 def endpoints_of(client: DockerClient, network: str) -> Dict[str, str]:
     """Name -> address of all endpoints that the engine knows, those of other hosts too."""
     entries = (client.get(f"/networks/{network}").get("Containers") or {}).values()
-    return {str(entry.get("Name")): str(entry.get("IPv4Address") or "").split("/")[0] for entry in entries}
+    return {str(entry.get("Name")): str(entry.get("IPv4Address") or "").partition("/")[0] for entry in entries}
 
 
 def address_of(client: DockerClient, container: str, network: str) -> str:
