@@ -678,19 +678,17 @@ def test_a_repair(cluster: Cluster, neglected: str, tmp_path: Path) -> None:
     assert {key for key in changed if not key.startswith("docker/nodes")} <= set(own)
     assert neglected in changed
 
-    (name,) = cluster.out("node2", "ls", BACKUPS).split()
-    assert cluster.out("node2", "stat", "-c", "%a %U", BACKUPS, f"{BACKUPS}/{name}").splitlines() == [
-        "700 root",
-        "600 root",
-    ]
-    kept = {
-        entry["key"]: entry["value"] for entry in json.loads(cluster.run("node2", "cat", f"{BACKUPS}/{name}").stdout)
-    }
-    assert kept == {key: before[key] for key in own}
+    # What can be put back, and what is only to be looked at.
+    names = counts, endpoints = sorted(cluster.out("node2", "ls", BACKUPS).split())
+    paths = [BACKUPS, *(f"{BACKUPS}/{name}" for name in names)]
+    assert cluster.out("node2", "stat", "-c", "%a %U", *paths).splitlines() == ["700 root", "600 root", "600 root"]
+    for name, kept in ((endpoints, own[:1]), (counts, own[1:])):
+        rows = json.loads(cluster.run("node2", "cat", f"{BACKUPS}/{name}").stdout)
+        assert {row["key"]: row["value"] for row in rows} == {key: before[key] for key in kept}
 
     run = check("doctor", tmp_path, extra_vars=asked)
     assert (run.changed, repaired(tmp_path), trouble(tmp_path, "doctor")) == ({}, [], set())
-    assert cluster.out("node2", "ls", BACKUPS) == name
+    assert cluster.out("node2", "ls", BACKUPS).split() == names
     cluster.run("node2", "rm", "-r", BACKUPS)
 
 
