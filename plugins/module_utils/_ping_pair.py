@@ -196,7 +196,7 @@ class Pair:
         return self.rest + (self.knock_until if self.heard_at == NEVER else max(self.knock_until, self.heard_at))
 
     def _forget(self) -> None:
-        self.sent = self.full_sent = self.done_sent = self.datagrams = 0
+        self.sent = self.done_sent = self.datagrams = 0
         self.replies: Dict[int, float] = {}
         self.full_replied = self.done_acked = self.datagram_replied = False
         self.search: SizeSearch | None = None
@@ -355,7 +355,6 @@ class Pair:
 
     def _extras(self) -> Packets:
         packets = [] if self.full_replied else [(FULL, self.sent)]
-        self.full_sent += len(packets)
         return packets + (self._datagram() if self._datagram_due() else [])
 
     def _datagram_due(self) -> bool:

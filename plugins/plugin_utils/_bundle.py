@@ -6,11 +6,9 @@ from __future__ import annotations
 
 import io
 import json
-import os
 import platform
 import re
 import tarfile
-import tempfile
 import time
 from pathlib import Path
 from typing import Any, Mapping
@@ -19,6 +17,7 @@ import yaml
 from ansible.release import __version__ as ansible_version
 
 from ansible_collections.multihost.overlay.plugins.module_utils._support import Redactor, cut
+from ansible_collections.multihost.overlay.plugins.plugin_utils._findings_report import write_whole
 from ansible_collections.multihost.overlay.plugins.plugin_utils._preflight_report import said
 
 NAME = "doctor.tar.gz"
@@ -84,21 +83,8 @@ def archive(files: Mapping[str, str], now: float) -> bytes:
     return buffer.getvalue()
 
 
-def write_private(directory: str, data: bytes) -> str:
-    """Write the archive as a whole, for its owner alone; its path."""
-    folder = os.path.abspath(os.path.expanduser(directory))
-    os.makedirs(folder, exist_ok=True)
-    # mkstemp makes it 0600.
-    descriptor, temporary = tempfile.mkstemp(prefix="." + NAME, dir=folder)
-    with os.fdopen(descriptor, "wb") as handle:
-        handle.write(data)
-    target = os.path.join(folder, NAME)
-    os.replace(temporary, target)
-    return target
-
-
 def bundle(results: Results, doctors: Results, report_dir: str, secrets: list[str]) -> tuple[str, list[str]]:
     """Write the archive: its path, and what is cut or missing in it."""
     files, notes = contents(results, doctors, report_dir, Redactor(secrets))
     files["NOTES.txt"] = "".join(f"{note}\n" for note in notes) or "Nothing is cut and nothing is missing.\n"
-    return write_private(report_dir, archive(files, time.time())), notes
+    return write_whole(report_dir, NAME, archive(files, time.time()), 0o600), notes

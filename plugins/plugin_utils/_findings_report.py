@@ -112,16 +112,16 @@ def failure(blockers: Sequence[Mapping[str, str]], report: str, headline: str) -
     return headline + "\n" + "\n".join(lines) + f"\nThe whole report: {report}"
 
 
-def write_whole(directory: str, name: str, text: str) -> str:
+def write_whole(directory: str, name: str, content: str | bytes, mode: int = 0o644) -> str:
     """Write a report as a whole: who reads it while it is written sees the last one."""
     folder = os.path.abspath(os.path.expanduser(directory))
     os.makedirs(folder, exist_ok=True)
     target = os.path.join(folder, name)
     descriptor, temporary = tempfile.mkstemp(prefix="." + name, dir=folder)
-    with os.fdopen(descriptor, "w", encoding="utf-8") as handle:
-        handle.write(text)
+    with os.fdopen(descriptor, "wb") as handle:
+        handle.write(content.encode() if isinstance(content, str) else content)
     # mkstemp makes it private; a report holds no secrets and is made to be shown.
-    os.chmod(temporary, 0o644)
+    os.chmod(temporary, mode)
     os.replace(temporary, target)
     return target
 

@@ -8,6 +8,8 @@ import statistics
 import textwrap
 from typing import Any, Sequence
 
+from ansible_collections.multihost.overlay.plugins.plugin_utils._report_words import decimals
+
 Json = dict[str, Any]
 Cells = dict[tuple[str, str], str]
 
@@ -63,11 +65,6 @@ def shorten(text: str, width: int) -> str:
     return f"{text[: width - 2 - tail]}..{text[len(text) - tail :]}"
 
 
-def milliseconds(value: float) -> str:
-    """Three digits tell enough."""
-    return f"{value:.2f}" if value < 10 else f"{value:.1f}" if value < 100 else f"{value:.0f}"
-
-
 def cell(row: Json, style: str) -> str:
     """What is said of one pair."""
     if not row["ok"]:
@@ -75,7 +72,7 @@ def cell(row: Json, style: str) -> str:
     if row["rtt_ms"]["p50"] is None:
         # Arrived, but the answer did not: the other direction fails and has the time.
         return "one-way" if style == "words" else ONE_WAY
-    return GOOD if style == "marks" else milliseconds(row["rtt_ms"]["p50"])
+    return GOOD if style == "marks" else decimals(row["rtt_ms"]["p50"])
 
 
 class Grid:
@@ -143,8 +140,8 @@ def slowest(rows: Sequence[Json]) -> list[str]:
     usual = statistics.median(row["rtt_ms"]["p50"] for row in timed)
     bound = max(SLOW_TIMES * usual, usual + SLOW_MS)
     slow = sorted((row for row in timed if row["rtt_ms"]["p50"] > bound), key=lambda row: -row["rtt_ms"]["p50"])
-    times = f"usual {milliseconds(usual)}"
-    return [f"   slow: {_pair(row)}: {milliseconds(row['rtt_ms']['p50'])} ms, {times}" for row in slow[:WORST]]
+    times = f"usual {decimals(usual)}"
+    return [f"   slow: {_pair(row)}: {decimals(row['rtt_ms']['p50'])} ms, {times}" for row in slow[:WORST]]
 
 
 def lossy(rows: Sequence[Json]) -> list[str]:

@@ -24,7 +24,7 @@ def said(monkeypatch: pytest.MonkeyPatch) -> dict[str, list[str]]:
 
 
 def run(folder: Path, topology: dict[str, Any]) -> dict[str, Any]:
-    return html_report.make({**topology, "report_dir": str(folder)})
+    return html_report.make({**topology, "report_dir": str(folder), "refused": False})
 
 
 def test_page_and_metrics(tmp_path: Path, said: dict[str, list[str]]) -> None:
