@@ -19,7 +19,7 @@ from ansible_collections.multihost.overlay.plugins.module_utils._doctor_spaces i
     read_dns,
     read_overlays,
 )
-from ansible_collections.multihost.overlay.plugins.module_utils._doctor_store import Asker, http_asker, read_store
+from ansible_collections.multihost.overlay.plugins.module_utils._doctor_store import read_store
 from ansible_collections.multihost.overlay.plugins.module_utils._ping_threads import Threads
 from ansible_collections.multihost.overlay.plugins.module_utils._preflight_engine import (
     merge_flags,
@@ -39,6 +39,7 @@ from ansible_collections.multihost.overlay.plugins.module_utils._preflight_syste
     read_listeners,
 )
 from ansible_collections.multihost.overlay.plugins.module_utils._preflight_unit import parse_flags, read_unit
+from ansible_collections.multihost.overlay.plugins.module_utils._store_http import Asker, http_asker
 from ansible_collections.multihost.overlay.plugins.module_utils._systemd import parse_units
 
 GOSSIP_PORT = 7946

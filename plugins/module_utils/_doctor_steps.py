@@ -25,10 +25,11 @@ from ansible_collections.multihost.overlay.plugins.module_utils._doctor_repair i
     touched,
 )
 from ansible_collections.multihost.overlay.plugins.module_utils._doctor_spaces import NAMESPACES
-from ansible_collections.multihost.overlay.plugins.module_utils._doctor_store import Sender, prefix_of
+from ansible_collections.multihost.overlay.plugins.module_utils._doctor_store import prefix_of
 from ansible_collections.multihost.overlay.plugins.module_utils._manifest import make_directories, write_atomic
 from ansible_collections.multihost.overlay.plugins.module_utils._programs import Runner
 from ansible_collections.multihost.overlay.plugins.module_utils._store import LIBNETWORK
+from ansible_collections.multihost.overlay.plugins.module_utils._store_http import Sender
 
 Observed = Mapping[str, Any]
 

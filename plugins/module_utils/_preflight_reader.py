@@ -36,7 +36,6 @@ PACKAGES = (
     "containerd.io",
     "runc",
     "consul",
-    "python3-consul",
     "python3-docker",
     "etcd",
     "etcd-server",

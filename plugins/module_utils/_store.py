@@ -8,6 +8,7 @@ collection knows which store it is.
 
 from __future__ import annotations
 
+import os
 from typing import Any, ContextManager, Mapping, NamedTuple, Protocol
 from urllib.parse import urlsplit
 
@@ -20,10 +21,6 @@ TLS_FILES = ("kv.cacertfile", "kv.certfile", "kv.keyfile")
 
 class StoreError(Exception):
     """The store cannot be used; the message names it and the cure."""
-
-
-class MissingPackageError(StoreError):
-    """What this host needs to speak to the store is not installed."""
 
 
 class StoreUrl(NamedTuple):
@@ -60,33 +57,6 @@ class Store(Protocol):
         """Hold the cluster-wide lock; the value's ``check()`` raises StoreError once it was lost."""
 
 
-class UnreadStore:
-    """Stands in for a store that cannot be read yet, in check mode only: it knows nothing, and locks nothing."""
-
-    def __init__(self, url: StoreUrl) -> None:
-        self.url = url
-
-    def leader(self) -> str:
-        """None is known."""
-        return ""
-
-    def nodes(self) -> list[str]:
-        """None are known."""
-        return []
-
-    def networks(self) -> list[dict[str, Any]]:
-        """None are known."""
-        return []
-
-    def endpoints(self) -> list[dict[str, Any]]:
-        """None are known."""
-        return []
-
-    def lock(self, owner: str, wait: float) -> ContextManager[Any]:
-        """Refused: what cannot be read must not be changed."""
-        raise StoreError(f"the store at {self.url.host}:{self.url.port} cannot be locked for {owner} within {wait:g} s")
-
-
 def parse_url(url: str) -> StoreUrl:
     """Take a ``scheme://host:port[/prefix]`` apart."""
     parts = urlsplit(url)
@@ -106,12 +76,17 @@ def open_store(
 ) -> Store:
     """The store that ``url`` names; ``options`` are Docker's for it, ``timeout`` bounds each request to it, in seconds."""
     parsed = parse_url(url)
-    if parsed.scheme == "consul":
-        # Here and not above: the class needs this module.
-        from ansible_collections.multihost.overlay.plugins.module_utils._store_consul import ConsulStore, make_client
+    if parsed.scheme != "consul":
+        raise StoreError(
+            f"the engine's cluster-store is {url}, and this collection can only read stores of the kind consul://; "
+            "use overlay_store_type consul, or look at this store with its own tools"
+        )
+    # Here and not above: they need this module.
+    from ansible_collections.multihost.overlay.plugins.module_utils._store_consul import Consul, ConsulStore
+    from ansible_collections.multihost.overlay.plugins.module_utils._store_http import http_asker
 
-        return ConsulStore(parsed, make_client(parsed, token, options or {}, timeout))
-    raise StoreError(
-        f"the engine's cluster-store is {url}, and this collection can only read stores of the kind consul://; "
-        "use overlay_store_type consul, or look at this store with its own tools"
-    )
+    try:
+        send = http_asker(url, options or {}, timeout)
+    except OSError as exc:
+        raise StoreError(f"the files of TLS for the store {url} cannot be read: {exc}") from exc
+    return ConsulStore(parsed, Consul(parsed, send, token or os.environ.get("CONSUL_HTTP_TOKEN", "")))

@@ -13,9 +13,7 @@ author: multihost.overlay contributors (@multihost)
 description:
   - Reads, from the store that the host's engine uses or from O(url), which engines are registered and which
     networks and endpoints exist, and compares the engines with O(expected_hosts).
-  - Reads only what Docker wrote, and changes nothing.
-requirements:
-  - python3-consul (0.7.1 or newer) or py-consul on the host, if the store is Consul
+  - Reads only what Docker wrote, changes nothing, and needs nothing installed on the host but Python.
 extends_documentation_fragment:
   - multihost.overlay.attributes
 attributes:

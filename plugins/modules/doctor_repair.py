@@ -108,9 +108,9 @@ from ansible_collections.multihost.overlay.plugins.module_utils._doctor_host imp
 )
 from ansible_collections.multihost.overlay.plugins.module_utils._doctor_repair import Step, plan, say, still_due
 from ansible_collections.multihost.overlay.plugins.module_utils._doctor_steps import Keys, Repairer, RepairError
-from ansible_collections.multihost.overlay.plugins.module_utils._doctor_store import http_asker
 from ansible_collections.multihost.overlay.plugins.module_utils._preflight_reader import Reader
 from ansible_collections.multihost.overlay.plugins.module_utils._programs import run_program
+from ansible_collections.multihost.overlay.plugins.module_utils._store_http import http_asker
 
 ARGUMENTS: dict[str, Any] = {
     "hosts": {"type": "list", "elements": "str", "required": True},

@@ -22,8 +22,6 @@ description:
     was removed.
   - Docker lets two engines create two networks of one name at the same time, and then neither can be used. This
     module holds a lock in the store while it looks and creates, and names such duplicates where they exist already.
-requirements:
-  - python3-consul (0.7.1 or newer) or py-consul on the host, if the store is Consul
 extends_documentation_fragment:
   - multihost.overlay.attributes
 attributes:
@@ -229,14 +227,7 @@ from ansible_collections.multihost.overlay.plugins.module_utils._network import 
 )
 from ansible_collections.multihost.overlay.plugins.module_utils._network_apply import View, converge
 from ansible_collections.multihost.overlay.plugins.module_utils._network_engine import NetworkError, store_url
-from ansible_collections.multihost.overlay.plugins.module_utils._store import (
-    MissingPackageError,
-    Store,
-    StoreError,
-    UnreadStore,
-    open_store,
-    parse_url,
-)
+from ansible_collections.multihost.overlay.plugins.module_utils._store import StoreError, open_store
 
 ARGUMENTS = {
     "name": {"type": "str", "required": True},
@@ -272,16 +263,6 @@ def engine_store(client: DockerClient, check_mode: bool) -> str:
     except NetworkError as exc:
         if check_mode:
             raise NotYetError(str(exc)) from exc
-        raise
-
-
-def readable_store(params: dict[str, Any], url: str, check_mode: bool) -> tuple[Store, str]:
-    """The store, and in check mode a message where an earlier role of the same run would make it readable first."""
-    try:
-        return open_store(url, params["token"], params["store_options"]), ""
-    except MissingPackageError as exc:
-        if check_mode:
-            return UnreadStore(parse_url(url)), f"duplicates and overlaps were not looked for: {exc}"
         raise
 
 
@@ -334,13 +315,12 @@ def run(module: AnsibleModule) -> dict[str, Any]:
         url = engine_store(client, module.check_mode)
     except NotYetError as exc:
         return bare_result(params, str(exc))
-    store, message = readable_store(params, url, module.check_mode)
+    store = open_store(url, params["token"], params["store_options"])
     owner = f"{platform.node()} pid {os.getpid()}, network {params['name']}"
     view, after, warning = converge(client, store, params, owner, module.check_mode)
     if warning:
         module.warn(warning)
-    result = result_of(params, view, after, module.check_mode)
-    return {**result, "message": message} if message else result
+    return result_of(params, view, after, module.check_mode)
 
 
 def main() -> None:

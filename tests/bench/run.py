@@ -31,8 +31,6 @@ EXECUTIONS, NO_CHANGE, BARE, TASKS, PINGS, SLACK = 25, 15.0, 1.75, 3, 3, 10.0
 PREFLIGHT_EXECUTIONS, PREFLIGHT = 5, 6.0
 # A machine that is busier than this with other things measures those.
 NOISE = 0.15
-# What role overlay_consul installs on top of what is installed by hand.
-SITE_PACKAGES = (*PACKAGES, "python3-consul")
 
 
 class Bench:
@@ -75,7 +73,7 @@ class Bench:
         lab = BenchLab("benchhand", "10.88.41", number, connections)
         try:
             lab.up()
-            lab.warm_packages(*SITE_PACKAGES)
+            lab.warm_packages(*PACKAGES)
             lab.ping()
             self.quiet()
             if "by hand" not in self.raw:
@@ -91,7 +89,7 @@ class Bench:
     def converge(self, lab: BenchLab, key: str) -> float:
         """Bare hosts to a verified cluster, by the collection."""
         self.note(f"{key} lab", lab.up().seconds)
-        lab.warm_packages(*SITE_PACKAGES)
+        lab.warm_packages(*PACKAGES)
         lab.ping()
         self.quiet()
         used = lab.processor_seconds()

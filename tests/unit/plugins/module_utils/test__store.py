@@ -4,75 +4,80 @@
 
 from __future__ import annotations
 
+import base64
 import json
 from typing import Any
+from urllib.parse import unquote
 
-import consul
 import pytest
-import requests
 
-from ansible_collections.multihost.overlay.plugins.module_utils import _store, _store_consul, _store_content
+from ansible_collections.multihost.overlay.plugins.module_utils import (
+    _store,
+    _store_consul,
+    _store_content,
+    _store_http,
+)
 
 URL = _store.StoreUrl("consul", "127.0.0.1", 8500, "")
 
 
-class FakeKV:
-    """As much of Consul's KV as is used: recursive get, put with acquire, delete with cas."""
+class FakeConsul:
+    """As much of Consul's HTTP API as is used: keys, sessions that hold one, deletion by comparison."""
 
     def __init__(self, data: dict[str, Any] | None = None) -> None:
         self.data = dict(data or {})
         self.owner: dict[str, str] = {}
-        self.calls: list[tuple[Any, ...]] = []
+        self.calls: list[tuple[str, str, bytes | None]] = []
+        self.failures: list[tuple[int, bytes]] = []
+        self.sessions: list[str] = []
 
-    def get(self, key: str, recurse: bool = False, **options: Any) -> tuple[str, Any]:
-        self.calls.append(("get", key, recurse, options))
-        if recurse:
-            found = [{"Key": name, "Value": value} for name, value in self.data.items() if name.startswith(key)]
-            return "1", found or None
-        if key not in self.data:
-            return "1", None
-        return "1", {"Value": self.data[key], "Session": self.owner.get(key), "ModifyIndex": 7}
+    def __call__(self, path: str, token: str, body: bytes | None = None) -> tuple[int, bytes]:
+        self.calls.append((path, token, body))
+        if self.failures:
+            return self.failures.pop(0)
+        what, _mark, query = path[len("/v1/") :].partition("?")
+        area, _slash, rest = what.partition("/")
+        answer = getattr(self, f"_{area}")(unquote(rest), query, body)
+        return (404, b"") if answer is None else (200, json.dumps(answer).encode())
 
-    def put(self, key: str, value: str, acquire: str) -> bool:
-        self.calls.append(("put", key, value, acquire))
-        if self.owner.get(key, acquire) != acquire:
-            return False
-        self.data[key], self.owner[key] = value.encode(), acquire
+    def _entry(self, key: str) -> dict[str, Any]:
+        value = self.data[key]
+        coded = None if value is None else base64.b64encode(value).decode()
+        return {"Key": key, "Value": coded, "Session": self.owner.get(key), "ModifyIndex": 7}
+
+    def _kv(self, key: str, query: str, body: bytes | None) -> Any:
+        if body is not None:
+            session = query.partition("acquire=")[2]
+            if self.owner.get(key, session) != session:
+                return False
+            self.data[key], self.owner[key] = body, session
+            return True
+        found = [name for name in self.data if name == key or query == "recurse" and name.startswith(key)]
+        return [self._entry(name) for name in found] or None
+
+    def _session(self, rest: str, _query: str, body: bytes | None) -> Any:
+        assert body is not None
+        if rest == "create":
+            self.sessions.append(f"s{len(self.sessions) + 1}")
+            return {"ID": self.sessions[-1]}
         return True
 
-    def delete(self, key: str, cas: int) -> None:
-        self.calls.append(("delete", key, cas))
-        del self.data[key], self.owner[key]
+    def _txn(self, _rest: str, _query: str, body: bytes | None) -> Any:
+        (operation,) = json.loads(body or b"[]")
+        assert (operation["KV"]["Verb"], operation["KV"]["Index"]) == ("delete-cas", 7)
+        del self.data[operation["KV"]["Key"]], self.owner[operation["KV"]["Key"]]
+        return {"Results": None, "Errors": None}
+
+    def _status(self, *_unused: Any) -> Any:
+        return "10.89.3.11:8300"
+
+    def sent(self, path: str) -> list[bytes | None]:
+        """What was sent to a path."""
+        return [body for called, _token, body in self.calls if called == "/v1/" + path]
 
 
-class FakeSession:
-    def __init__(self) -> None:
-        self.created: list[dict[str, Any]] = []
-        self.destroyed: list[str] = []
-        self.renewed: list[str] = []
-        self.failures: list[Exception] = []
-
-    def create(self, **options: Any) -> str:
-        if self.failures:
-            raise self.failures.pop(0)
-        self.created.append(options)
-        return f"s{len(self.created)}"
-
-    def destroy(self, session: str) -> None:
-        self.destroyed.append(session)
-
-    def renew(self, session: str) -> None:
-        self.renewed.append(session)
-
-
-class FakeConsul:
-    def __init__(self, data: dict[str, Any] | None = None) -> None:
-        self.kv = FakeKV(data)
-        self.session = FakeSession()
-
-
-def store(client: FakeConsul, url: _store.StoreUrl = URL) -> _store_consul.ConsulStore:
-    return _store_consul.ConsulStore(url, client=client)
+def store(consul: FakeConsul, url: _store.StoreUrl = URL) -> _store_consul.ConsulStore:
+    return _store_consul.ConsulStore(url, _store_consul.Consul(url, consul, "secret"))
 
 
 def network_record(name: str, identifier: str, pool: str, **more: Any) -> bytes:
@@ -130,32 +135,19 @@ def test_an_unknown_store_is_an_error() -> None:
         _store.open_store("etcd://127.0.0.1:2379")
 
 
-def test_consul_is_opened_without_asking_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("CONSUL_HTTP_ADDR", "elsewhere:1")
-    monkeypatch.delenv("CONSUL_HTTP_TOKEN", raising=False)
-    opened = _store.open_store("consul://127.0.0.9:8501", token="secret", timeout=3)
-    http: Any = vars(opened)["client"].http
-    assert http.base_uri == "http://127.0.0.9:8501"
-    assert http.session.cert is None
-    assert http.session.headers["X-Consul-Token"] == "secret"
-    assert http.session.trust_env is False
-    assert http.session.request.keywords == {"timeout": 3}
+def test_the_token_of_the_environment_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CONSUL_HTTP_TOKEN", "theirs")
+    asked = FakeConsul()
+    monkeypatch.setattr(_store_http, "http_asker", lambda url, options, timeout: asked)
+    for token, expected in ((None, "theirs"), ("ours", "ours")):
+        _store.open_store("consul://127.0.0.9:8501", token).leader()
+        assert asked.calls[-1] == ("/v1/status/leader", expected, None)
 
 
-def test_tls_is_spoken_where_docker_speaks_it() -> None:
-    files = {"kv.cacertfile": "/ca", "kv.certfile": "/crt", "kv.keyfile": "/key"}
-    http: Any = vars(_store.open_store("consul://127.0.0.9:8501", None, files))["client"].http
-    assert (http.base_uri, http.verify, http.session.cert) == ("https://127.0.0.9:8501", "/ca", ("/crt", "/key"))
-    # Docker would speak in the clear with two of them.
-    del files["kv.keyfile"]
-    plain: Any = vars(_store.open_store("consul://127.0.0.9:8501", None, files))["client"].http
-    assert plain.base_uri == "http://127.0.0.9:8501"
-
-
-def test_the_missing_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_store_consul, "IMPORT_ERROR", "no module")
-    with pytest.raises(_store.StoreError, match="python3-consul"):
-        _store.open_store("consul://127.0.0.1:8500")
+def test_files_of_tls_that_are_not_there_are_named() -> None:
+    files = {"kv.cacertfile": "/no/ca", "kv.certfile": "/no/crt", "kv.keyfile": "/no/key"}
+    with pytest.raises(_store.StoreError, match="files of TLS"):
+        _store.open_store("consul://127.0.0.9:8501", None, files)
 
 
 def test_content() -> None:
@@ -181,7 +173,7 @@ def test_the_prefix_of_the_url_leads_every_key() -> None:
     assert len(found.nodes()) == 2
     assert [network["name"] for network in found.networks()] == ["alpha", "vnet1"]
     with found.lock("me", 1):
-        assert "some/docker/multihost-overlay/lock" in client.kv.data
+        assert "some/docker/multihost-overlay/lock" in client.data
 
 
 @pytest.mark.parametrize("value", [b"not json", b"[]"])
@@ -194,18 +186,15 @@ def test_a_foreign_value_names_its_key(value: bytes) -> None:
 @pytest.mark.parametrize(
     ("failure", "words"),
     [
-        (requests.ConnectionError("refused"), "does not answer with its leader: refused"),
-        (consul.ConsulException("500 No cluster leader"), "No cluster leader"),
-        (consul.ACLPermissionDenied("Permission denied"), "Pass a token"),
+        ((0, b"refused"), "does not answer with its leader: refused"),
+        ((500, b"No cluster leader"), "No cluster leader"),
+        ((403, b"Permission denied"), "Pass a token"),
+        ((200, b"<html>"), "something that Consul does not say"),
     ],
 )
-def test_failures_of_consul_are_explained(failure: Exception, words: str) -> None:
-    class Status:
-        def leader(self) -> str:
-            raise failure
-
+def test_failures_of_consul_are_explained(failure: tuple[int, bytes], words: str) -> None:
     client = FakeConsul()
-    vars(client)["status"] = Status()
+    client.failures = [failure]
     with pytest.raises(_store.StoreError, match=words):
         store(client).leader()
 
@@ -222,42 +211,43 @@ def test_the_lock_is_taken_and_given_back() -> None:
     client = FakeConsul()
     with store(client).lock("host1 pid 1", 1) as lock:
         lock.check()
-        assert client.kv.data == {_store.LOCK: b"host1 pid 1"}
-    assert client.session.created == [{"name": "multihost-overlay", "lock_delay": 1, "behavior": "delete", "ttl": 15}]
-    assert ("put", _store.LOCK, "host1 pid 1", "s1") in client.kv.calls
-    assert ("delete", _store.LOCK, 7) in client.kv.calls
-    assert client.kv.data == {}
-    assert client.session.destroyed == ["s1"]
+        assert client.data == {_store.LOCK: b"host1 pid 1"}
+    (created,) = client.sent("session/create")
+    wanted = {"Name": "multihost-overlay", "LockDelay": "1s", "Behavior": "delete", "TTL": "15s"}
+    assert json.loads(created or b"") == wanted
+    assert client.data == {}
+    assert client.sent("session/destroy/s1") == [b""]
+    assert {token for _path, token, _body in client.calls} == {"secret"}
 
 
 def test_the_lock_is_given_back_after_a_failure() -> None:
     client = FakeConsul()
     with pytest.raises(RuntimeError), store(client).lock("me", 1):
         raise RuntimeError
-    assert client.kv.data == {}
-    assert client.session.destroyed == ["s1"]
+    assert client.data == {}
+    assert client.sent("session/destroy/s1") == [b""]
 
 
 def test_a_held_lock_is_waited_for_and_names_its_holder(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(_store_consul, "POLL", 0.01)
     client = FakeConsul({_store.LOCK: b"node9 pid 4"})
-    client.kv.owner[_store.LOCK] = "other"
+    client.owner[_store.LOCK] = "other"
     with (
         pytest.raises(_store.StoreError, match=r"another run holds the lock.*node9 pid 4.*within 30 s"),
         store(client).lock("me", 0.05),
     ):
         pass
-    assert client.session.destroyed == ["s1"]
-    assert client.kv.owner[_store.LOCK] == "other"
+    assert client.sent("session/destroy/s1") == [b""]
+    assert client.owner[_store.LOCK] == "other"
 
 
 def test_a_lost_lock_is_noticed_and_not_taken_from_its_new_holder() -> None:
     client = FakeConsul()
     with store(client).lock("me", 1) as lock:
-        client.kv.owner[_store.LOCK] = "other"
+        client.owner[_store.LOCK] = "other"
         with pytest.raises(_store.StoreError, match="was lost"):
             lock.check()
-    assert client.kv.owner[_store.LOCK] == "other"
+    assert client.owner[_store.LOCK] == "other"
 
 
 def test_the_session_is_renewed_while_the_lock_is_held(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -265,22 +255,22 @@ def test_the_session_is_renewed_while_the_lock_is_held(monkeypatch: pytest.Monke
     client = FakeConsul()
     with store(client).lock("me", 1):
         for _try in range(100):
-            if client.session.renewed:
+            if client.sent("session/renew/s1"):
                 break
             _store_consul.time.sleep(0.01)
-    assert client.session.renewed[0] == "s1"
+    assert client.sent("session/renew/s1")
 
 
 def test_a_young_agent_is_asked_again(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(_store_consul, "POLL", 0.01)
     client = FakeConsul()
-    client.session.failures = [consul.ConsulException("500 Missing node registration")]
+    client.failures = [(500, b"Missing node registration")]
     with store(client).lock("me", 1) as lock:
         assert lock.session == "s1"
 
 
 def test_a_denied_session_is_explained_at_once() -> None:
     client = FakeConsul()
-    client.session.failures = [consul.ACLPermissionDenied("Permission denied")]
+    client.failures = [(403, b"Permission denied")]
     with pytest.raises(_store.StoreError, match="session:write"), store(client).lock("me", 60):
         pass

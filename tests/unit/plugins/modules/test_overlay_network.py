@@ -10,7 +10,7 @@ from typing import Any, Iterator
 import pytest
 
 from ansible_collections.multihost.overlay.plugins.module_utils._docker import DockerError
-from ansible_collections.multihost.overlay.plugins.module_utils._store import MissingPackageError, StoreError, StoreUrl
+from ansible_collections.multihost.overlay.plugins.module_utils._store import StoreError, StoreUrl
 from ansible_collections.multihost.overlay.plugins.modules import overlay_network
 
 WANTED = {"name": "vnet1", "subnet": "10.201.1.0/24", "gateway": "10.201.1.1", "timeout": 1}
@@ -268,20 +268,6 @@ def test_an_engine_without_a_store(run: Any, docker: FakeDocker, engine: dict[st
     shown = run(check=True)
     assert shown["changed"] is True
     assert words in shown["message"]
-
-
-def test_without_the_package_check_mode_asks_the_engine_alone(run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    run()
-
-    def fail(*_call: Any) -> None:
-        raise MissingPackageError("install python3-consul")
-
-    monkeypatch.setattr(overlay_network, "open_store", fail)
-    assert "install python3-consul" in run()["msg"]
-    shown = run(check=True)
-    assert (shown["changed"], shown["id"]) == (False, "new1")
-    assert "install python3-consul" in shown["message"]
-    assert run(check=True, mtu=1400)["failed"]
 
 
 def test_a_beginning_of_an_id_is_not_a_name(run: Any, docker: FakeDocker) -> None:
