@@ -52,7 +52,7 @@ class FakeConsul:
                 return False
             self.data[key], self.owner[key] = body, session
             return True
-        found = [name for name in self.data if name == key or query == "recurse" and name.startswith(key)]
+        found = [name for name in self.data if name == key or (query == "recurse" and name.startswith(key))]
         return [self._entry(name) for name in found] or None
 
     def _session(self, rest: str, _query: str, body: bytes | None) -> Any:

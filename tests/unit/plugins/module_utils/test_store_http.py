@@ -18,7 +18,7 @@ SEEN: list[tuple[str, str, str | None, bytes]] = []
 class Handler(BaseHTTPRequestHandler):
     """Notes what it is asked, and denies what it does not know."""
 
-    def _answer(self) -> None:
+    def answer(self) -> None:
         body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
         SEEN.append((self.command, self.path, self.headers.get("X-Consul-Token"), body))
         known = self.path == "/v1/known"
@@ -26,10 +26,13 @@ class Handler(BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(b'"yes"' if known else b"Permission denied")
 
-    do_GET = do_PUT = _answer
-
-    def log_message(self, format: str, *args: object) -> None:
+    def log_message(self, *_words: object) -> None:
         """Nobody reads it."""
+
+
+# The names that http.server looks for.
+for method in ("GET", "PUT"):
+    setattr(Handler, f"do_{method}", Handler.answer)
 
 
 @pytest.fixture
