@@ -208,9 +208,31 @@ def engine_down(cluster: Cluster) -> Iterator[Trouble]:
         cluster.run("node3", "docker", "start", service("node3"))
 
 
+@contextmanager
+def gossip_closed(cluster: Cluster) -> Iterator[Trouble]:
+    """7946 is dropped between node3 and both others: what runs goes on, and nobody learns where a container is that starts now."""
+    with peers_unit_off(cluster):
+        for host in ("node1", "node2"):
+            for protocol in ("udp", "tcp"):
+                cluster.labctl("partition", "node3", host, "--port", "7946", "--proto", protocol)
+        start_services(cluster)
+        yield {pair: "no_answer" for pair in ALL if "node3" in pair}, "none left node3"
+        cluster.labctl("heal")
+    start_services(cluster)
+    wait_for("all see each other", lambda: all(sees(cluster, *pair) for pair in ALL), 120)
+
+
+def sees(cluster: Cluster, source: str, target: str) -> bool:
+    """One packet from container to container."""
+    address, _mac = place(cluster, target)
+    pid = str(inspect(cluster, source)["State"]["Pid"])
+    argv = ("nsenter", "-t", pid, "-n", "ping", "-c", "1", "-W", "1", address)
+    return cluster.run(source, *argv, check=False).returncode == 0
+
+
 FAULTS: tuple[Fault, ...] = (
     dropped, dropped_on_the_way_out, black_hole, lossy, no_connections, no_datagrams, wrong_entry, wrong_neighbour, address_twice,
-    engine_down,
+    engine_down, gossip_closed,
 )  # fmt: skip
 
 
