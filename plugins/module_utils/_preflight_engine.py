@@ -95,7 +95,7 @@ def find_binary(reader: Reader, candidates: Iterable[str]) -> str:
     return next((path for path in candidates if os.path.basename(path) == "dockerd" and reader.exists(path)), "")
 
 
-def number(text: str) -> str:
+def bare_version(text: str) -> str:
     """20.10.5 of `Docker version 20.10.5+dfsg1, build 363e9a8`."""
     match = re.search(r"\d+(\.\d+)+", text)
     return match.group(0) if match else ""
@@ -186,7 +186,7 @@ def read_engine(
         "installed": bool(binary),
         "running": bool(pid),
         "binary": binary,
-        "version": number(version),
+        "version": bare_version(version),
         "backends": read_backends(reader, binary) if binary else [],
         "api": api,
         # How the package podman-docker takes Docker's place.

@@ -43,7 +43,7 @@ def version(text: Any) -> str | None:
     return str(text) if text else None
 
 
-def number(text: Any) -> str | None:
+def bare_version(text: Any) -> str | None:
     """20.10.5 of 20.10.5+dfsg1: the engine's own words have the build, those of its program have not."""
     found = re.match(r"\d+(\.\d+)*", str(text or ""))
     return found.group(0) if found else version(text)
@@ -55,7 +55,7 @@ def known(facts: Mapping[str, Any]) -> dict[str, str | None]:
     return {
         "os": version(" ".join(filter(None, (distribution.get("id"), distribution.get("version"))))),
         "kernel": version(facts.get("kernel")),
-        "engine": number((facts.get("engine") or {}).get("version")),
+        "engine": bare_version((facts.get("engine") or {}).get("version")),
         "consul": version(facts.get("consul_version")),
     }
 

@@ -25,7 +25,7 @@ from ansible_collections.multihost.overlay.plugins.plugin_utils._report_words im
     age_words,
     count,
     moment,
-    plain,
+    one_line,
     seconds_words,
 )
 
@@ -132,8 +132,8 @@ def finding_view(row: Mapping[str, Any]) -> Json:
         "host": " → ".join(ends) if len(ends) == 2 else row["host"],
         "id": row["id"],
         "message": row["message"],
-        "evidence": plain(row.get("evidence", "")),
-        "fix": plain(row.get("fix", "")),
+        "evidence": one_line(row.get("evidence", "")),
+        "fix": one_line(row.get("fix", "")),
     }
 
 
@@ -224,7 +224,7 @@ def checks_view(verify: Source) -> list[Json]:
             **{key: row[key] for key in ("network", "from", "to")},
             "check": row["check"].replace("_", " "),
             "state": next((state for ok, state in states.items() if row.get("ok") is ok), "unknown"),
-            "error": plain(row["error"]) if row.get("error") else "",
+            "error": one_line(row["error"]) if row.get("error") else "",
         }
         for row in verify.checks
     ]

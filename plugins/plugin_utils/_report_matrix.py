@@ -8,7 +8,7 @@ import math
 from typing import Any, Mapping, Sequence
 
 from ansible_collections.multihost.overlay.plugins.plugin_utils._report_sources import Json, number
-from ansible_collections.multihost.overlay.plugins.plugin_utils._report_words import SIGNS, decimals, plain
+from ansible_collections.multihost.overlay.plugins.plugin_utils._report_words import SIGNS, decimals, one_line
 from ansible_collections.multihost.overlay.plugins.plugin_utils._verify_matrix import LETTERS
 
 SHADES = 5
@@ -60,7 +60,7 @@ def words_of(row: Mapping[str, Any]) -> list[tuple[str, str]]:
         ("rtt in ms", times_words(row.get("rtt_ms"))),
     ]
     # Fields that later versions add are shown as they are.
-    lines += [(key.replace("_", " "), plain(value)) for key, value in row.items() if key not in SAID]
+    lines += [(key.replace("_", " "), one_line(value)) for key, value in row.items() if key not in SAID]
     lines += [(key, str(row[key])) for key in ("kind", "error") if row.get(key)]
     return lines
 

@@ -45,14 +45,14 @@ def decimals(value: float) -> str:
     return f"{value:.0f}" if value >= 100 else f"{value:.1f}" if value >= 10 else f"{value:.2f}"
 
 
-def plain(value: Any) -> str:
+def one_line(value: Any) -> str:
     """Any value of a report on one line: fields may come that are not known here yet."""
     if value is None:
         return "unknown"
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, dict):
-        return ", ".join(f"{key} {plain(item)}" for key, item in value.items())
+        return ", ".join(f"{key} {one_line(item)}" for key, item in value.items())
     if isinstance(value, list):
-        return ", ".join(plain(item) for item in value)
+        return ", ".join(one_line(item) for item in value)
     return str(value)[:LONGEST]
