@@ -3,6 +3,7 @@
 """Writes what a run of ansible-playbook does to the file named by OVERLAY_RECORD, one JSON object a line.
 
 tests/e2e/support.py switches it on and reads it. Written line by line: a run that is killed leaves its record too.
+With OVERLAY_END_AT it kills the run itself, exactly where that task would begin.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import functools
 import importlib
 import json
 import os
+import signal
 import time
 from typing import Any, Callable
 
@@ -23,6 +25,7 @@ type: notification
 short_description: Records tasks, results and remote executions of a run for the tests
 description:
   - One JSON object a line, in the file named by the environment variable E(OVERLAY_RECORD).
+  - E(OVERLAY_END_AT) is the number of a task, counted from 1, before which the run is killed with all its processes.
 options: {}
 """
 
@@ -69,6 +72,7 @@ class CallbackModule(CallbackBase):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        self.started = 0
         if not os.environ.get("OVERLAY_RECORD"):
             self.disabled = True
             return
@@ -85,6 +89,9 @@ class CallbackModule(CallbackBase):
         write("play", name=play.get_name())
 
     def v2_playbook_on_task_start(self, task: Any, is_conditional: bool) -> None:
+        self.started += 1
+        if str(self.started) == os.environ.get("OVERLAY_END_AT"):
+            os.killpg(0, signal.SIGKILL)
         write("task", name=task.get_name(), action=task.action, uuid=str(task._uuid), path=task.get_path())
 
     v2_playbook_on_handler_task_start = functools.partialmethod(v2_playbook_on_task_start, is_conditional=False)
