@@ -88,6 +88,7 @@ def test_a_dry_run(cluster: Cluster, tmp_path: Path) -> None:
     assert not baseline.exists()
 
 
+@pytest.mark.long
 def test_a_controller_with_two_forks(cluster: Cluster, tmp_path: Path) -> None:
     unchanged(cluster, tmp_path, arguments=["--forks", "2"])
     check_proof(tmp_path)

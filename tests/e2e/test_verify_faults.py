@@ -35,7 +35,7 @@ def one_way(cluster: Cluster) -> Iterator[tuple[str, str]]:
     cluster.labctl("heal")
 
 
-@pytest.mark.parametrize("forks", [30, 2])
+@pytest.mark.parametrize("forks", [pytest.param(30, marks=pytest.mark.long), 2])
 def test_one_direction_is_lost(cluster: Cluster, one_way: tuple[str, str], forks: int, tmp_path: Path) -> None:
     run = verify(tmp_path, succeeds=False, arguments=(f"--forks={forks}",))
     assert bad_pairs(tmp_path) == {(network, *one_way) for network in NETWORKS}

@@ -208,7 +208,7 @@ def test_a_real_run_says_in_time_who_is_waited_for(play: dict[str, Any], tmp_pat
     arguments = [f"--forks={forks}"]
     with start_playbook(tmp_path / "play.yml", **play, env=enabled(1), arguments=arguments) as running:
         wait_for(
-            "a line about those who wait", lambda: [line for line in lines(running) if "1 of 3" in line], 30, every=0.1
+            "a line about those who wait", lambda: [line for line in lines(running) if "1 of 3" in line], 120, every=0.1
         )
         (tmp_path / "file").touch()
         run = running.wait(60)
