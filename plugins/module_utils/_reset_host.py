@@ -34,6 +34,8 @@ PREDEFINED = ("bridge", "host", "none", "docker_gwbridge")
 # Docker's name of a tunnel that it has not moved into its namespace.
 TUNNEL = re.compile(r"vx-[0-9a-f]{6}-[0-9a-z]+")
 REMOVED = re.compile(r"^(?:Remv|Purg) (\S+)", re.MULTILINE)
+# In the manifest's state, once a reset has begun with the engine: what is pending from then on is its own doing.
+BEGUN = "reset_begun"
 CONSUL_UNIT = "multihost-overlay-consul.service"
 Json = Mapping[str, Any]
 
@@ -48,6 +50,8 @@ def observe(manifest: Manifest, engine: host.Engine, options: Json, run: Runner)
     view = daemon.look(request, engine)
     seen["engine"] = read_engine(engine, view)
     seen["daemon"] = read_daemon(request, view, engine)
+    if never_applied(manifest, view, seen["engine"]):
+        seen["daemon"].update(due=[], restarts=False, live_restore=False)
     seen["files"] = {
         path: {"digest": digest(path), "backup": digest(entry["backup"])} for path, entry in data["files"].items()
     }
@@ -228,6 +232,13 @@ def read_daemon(request: daemon.Request, view: daemon.View, engine: host.Engine)
         "without_policy": [row["name"] for row in dying if row["would_die"] and row["restart_policy"] in ("", "no")],
         "live_restore": live,
     }
+
+
+def never_applied(manifest: Manifest, view: daemon.View, engine: Json) -> bool:
+    """Whether the engine still runs with what was there before us: a run was ended before it was told of its new daemon.json."""
+    record = manifest.state.get(daemon.STATE_KEY) or {}
+    same = view.running.active and record.get("invocation") == view.running.invocation
+    return same and not manifest.state.get(BEGUN) and engine["store"] == engine["store_after"]
 
 
 # --- firewall and packages ---

@@ -148,9 +148,9 @@ def engine_steps(seen: Json, fate: str) -> Iterator[Step]:
         yield Step(ENGINE, "stop", "docker", "stop the engine, which we installed and nobody uses")
     if seen["daemon"]["owned"] or seen["daemon"]["arguments"]:
         keys = ", ".join(sorted(seen["daemon"]["owned"]) or ["the arguments"])
-        yield Step(
-            ENGINE, "stage", DAEMON_JSON, f"undo our settings of the engine ({keys}): what was set before comes back"
-        )
+        goes_on = any(restart_steps(seen, fate))
+        say = f"undo our settings of the engine ({keys}): what was set before comes back"
+        yield Step(ENGINE, "stage", DAEMON_JSON, say, goes_on)
     yield from file_steps(ENGINE, [path for path in sorted(files) if is_engines(path, fate)], seen)
     yield from restart_steps(seen, fate)
     yield from shared_steps(seen)
@@ -172,22 +172,14 @@ def restart_steps(seen: Json, fate: str) -> Iterator[Step]:
         way = "restart" if daemon["restarts"] else "reload"
         yield Step(ENGINE, "apply", "docker.service", f"{way} the engine: {'; '.join(daemon['due'])}")
     if daemon["live_restore"]:
-        yield Step(
-            ENGINE,
-            "live_restore",
-            DAEMON_JSON,
-            "switch live-restore off again, as it was, now that no restart is to come",
-        )
+        say = "switch live-restore off again, as it was, now that no restart is to come"
+        yield Step(ENGINE, "live_restore", DAEMON_JSON, say)
 
 
 def shared_steps(seen: Json) -> Iterator[Step]:
     if DAEMON_JSON in seen["manifest"]["files"] or DAEMON_JSON in seen["manifest"]["keys"]:
-        yield Step(
-            ENGINE,
-            "shared",
-            DAEMON_JSON,
-            f"leave {DAEMON_JSON} as it was before, save what others have changed in it since",
-        )
+        say = f"leave {DAEMON_JSON} as it was before, save what others have changed in it since"
+        yield Step(ENGINE, "shared", DAEMON_JSON, say)
 
 
 def leftover_steps(seen: Json, fate: str) -> Iterator[Step]:

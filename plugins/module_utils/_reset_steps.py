@@ -7,6 +7,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+from contextlib import suppress
 from typing import Any, Iterable, Mapping
 
 from ansible_collections.multihost.overlay.plugins.module_utils import _daemon_engine as host
@@ -25,6 +26,7 @@ from ansible_collections.multihost.overlay.plugins.module_utils._manifest import
 )
 from ansible_collections.multihost.overlay.plugins.module_utils._programs import Runner
 from ansible_collections.multihost.overlay.plugins.module_utils._reset_host import (
+    BEGUN,
     daemon_request,
     firewall_plan,
     list_networks,
@@ -32,7 +34,7 @@ from ansible_collections.multihost.overlay.plugins.module_utils._reset_host impo
 from ansible_collections.multihost.overlay.plugins.module_utils._reset_plan import Step
 
 # Kinds of steps of which there is one at most, so that they name no thing.
-ALONE = ("apply", "disable", "firewall", "live_restore", "stage", "state", "stop")
+ALONE = ("apply", "disable", "firewall", "live_restore", "state", "stop")
 PURGE_SECONDS = 600.0
 APT = [
     "env",
@@ -46,6 +48,7 @@ APT = [
 ]
 # Bridges of an engine that is gone.
 BRIDGES = ("docker0", "docker_gwbridge")
+ENGINE_KEY = "/etc/docker/key.json"
 # Left alone when the rest of our folder goes: the doctor's copies of keys, and files that somebody had changed.
 USERS = ("backups", "kept")
 
@@ -124,18 +127,19 @@ class Undo:
 
     def disable(self) -> None:
         self.run(["systemctl", "disable", *plan.DOCKER_UNITS])
-        self._remove_bridges()
+        self._forget_engine()
 
     def _request(self, config: Mapping[str, Any] | None) -> daemon.Request:
         return daemon_request(self.manifest, self.options, config)
 
-    def stage(self) -> None:
+    def stage(self, step: Step) -> None:
         """Our keys stay in the manifest until the engine runs without them: if it does not, they come back with the file."""
-        running = self.engine.look().active
+        self.manifest.state[BEGUN] = True
+        self.manifest.save()
         owned = dict(self.manifest.owned_keys(plan.DAEMON_JSON))
-        daemon.stage(self._request(None if running else {}), self.engine)
+        daemon.stage(self._request(None if step.other else {}), self.engine)
         self._reload_manifest()
-        if running:
+        if step.other:
             for key, entry in owned.items():
                 self.manifest.record_key(plan.DAEMON_JSON, key, entry["role"], entry["had"], entry["prior"])
             self.manifest.save()
@@ -163,7 +167,8 @@ class Undo:
         """Byte for byte what it was, if it says the same; away, if it was not there."""
         for key in list(self.manifest.owned_keys(step.thing)):
             self.manifest.forget_key(step.thing, key)
-        self.manifest.state.pop(daemon.STATE_KEY, None)
+        for name in (daemon.STATE_KEY, BEGUN):
+            self.manifest.state.pop(name, None)
         self.manifest.data["keys"].pop(step.thing, None)
         self.manifest.save()
         entry = self.manifest.data["files"].get(step.thing)
@@ -193,9 +198,12 @@ class Undo:
     def tunnel(self, step: Step) -> None:
         self.run(["ip", "link", "delete", step.thing])
 
-    def _remove_bridges(self) -> None:
+    def _forget_engine(self) -> None:
+        """What an engine leaves that is gone: its bridges, and who it was."""
         for name in BRIDGES:
             self.run(["ip", "link", "delete", name])
+        with suppress(FileNotFoundError):
+            os.unlink(ENGINE_KEY)
 
     # --- files ---
 
@@ -260,7 +268,7 @@ class Undo:
         for verb in [verb for verb in some if some[verb]]:
             self._must([*APT, verb, *some[verb]], "Cure what apt says, then run again", timeout=PURGE_SECONDS)
         if any(name in plan.ENGINES for name in ours):
-            self._remove_bridges()
+            self._forget_engine()
         for name in ours:
             self.manifest.forget("packages", name)
 

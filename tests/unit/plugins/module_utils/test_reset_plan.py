@@ -283,3 +283,13 @@ def test_nothing_is_left_to_do_where_it_was_done() -> None:
     seen.update(files={}, firewall=[], namespaces=[])
     seen["daemon"] = {**seen["daemon"], "owned": [], "due": [], "restarts": False, "live_restore": False}
     assert made(seen).steps == []
+
+
+def test_settings_that_the_engine_was_never_told_of_need_no_restart() -> None:
+    """What was staged by a run that was ended before it applied it."""
+    seen = observed(store="", networks=[])
+    seen["daemon"].update(due=[], restarts=False, live_restore=False)
+    planned = made(seen)
+    assert [step.other for step in planned.steps if step.kind == "stage"] == [False]
+    assert not things(planned, "apply", "live_restore")
+    assert [step.other for step in made(observed()).steps if step.kind == "stage"] == [True]
