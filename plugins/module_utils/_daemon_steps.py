@@ -188,13 +188,16 @@ def _diffs(request: Request, view: View) -> list[dict[str, str]]:
 
 def _write(request: Request, view: View) -> None:
     """The manifest first, then the file: a run that is killed in between leaves nothing unknown."""
+    if not view.manifest.owned_keys(request.path) and any(change.key in view.wanted for change in view.plan.changes):
+        # As it is before the first of our keys, byte for byte.
+        view.manifest.record_file(request.path, request.role)
     for change in view.plan.changes:
         if change.key in view.wanted and change.present:
             view.manifest.record_key(request.path, change.key, request.role, change.had, change.before)
     if view.plan.changes or _moves(view) or (view.due.anything and request.reasons):
         view.manifest.state[STATE_KEY] = _record(view)
-    if _moves(view):
-        view.manifest.record_file(arguments.PATH, request.role)
+    if _moves(view) and view.drop_in[1] is not None:
+        view.manifest.record_file(arguments.PATH, request.role, view.drop_in[1].encode())
     view.manifest.save()
     if view.plan.changes:
         _write_file(request.path, render(view.plan.document, view.text or ""))

@@ -233,8 +233,8 @@ def apply(
     rules = planned["write"].get(RULES_FILE)
     if rules:
         must(run, ["nft", "-c", "-f", "/dev/stdin"], rules, "Nothing was changed.")
-    for path in planned["write"]:
-        manifest.record_file(path, ROLE)
+    for path, text in planned["write"].items():
+        manifest.record_file(path, ROLE, text.encode())
     if planned["managers"]:
         kept = manifest.state.get(SLOT, {})
         manifest.state[SLOT] = {

@@ -12,11 +12,14 @@ import hashlib
 import json
 import os
 import tempfile
-from typing import Any, Iterable
+from typing import Any, Iterable, Mapping
 
 STATE_DIR = "/var/lib/multihost-overlay"
 DEFAULT_PATH = STATE_DIR + "/manifest.json"
 SCHEMA_VERSION = 1
+# In the state: what stood in the distribution's list of packages before the first of ours. What came with ours is not there.
+PACKAGES_BEFORE = "packages_before"
+SECTIONS = ("directories", "files", "groups", "keys", "packages", "state", "sysctls", "users")
 
 
 class ManifestError(Exception):
@@ -72,7 +75,7 @@ class Manifest:
     @classmethod
     def load(cls, path: str = DEFAULT_PATH) -> Manifest:
         """Read the manifest, or start an empty one. Raise ManifestError when the file is damaged or too new."""
-        data: dict[str, Any] = {"schema_version": SCHEMA_VERSION, "files": {}, "keys": {}, "packages": {}, "state": {}}
+        data: dict[str, Any] = {"schema_version": SCHEMA_VERSION, **{section: {} for section in SECTIONS}}
         try:
             with open(path, encoding="utf-8") as handle:
                 found = json.load(handle)
@@ -107,16 +110,40 @@ class Manifest:
         result: dict[str, Any] = self.data["keys"].get(path, {})
         return result
 
-    def record_file(self, path: str, role: str) -> None:
-        """Remember that ``path`` becomes ours; what stood there is copied beside the manifest by ``save``."""
+    def record_file(self, path: str, role: str, content: bytes | None = None) -> None:
+        """Remember that ``path`` becomes ours; what stood there is copied beside the manifest by ``save``.
+
+        By the digests of what we write it is known later whether somebody has changed it since. A run may be killed before it writes, so
+        that the one before counts too. A file without ``content`` is shared with the user: of that our keys are known.
+        """
+        entry = self.data["files"].setdefault(path, self._found(path, role))
+        if content is not None:
+            digest = hashlib.sha256(content).hexdigest()
+            entry["digests"] = [digest, *(known for known in entry.get("digests", []) if known != digest)][:2]
+
+    def _found(self, path: str, role: str) -> dict[str, Any]:
+        """What stands at ``path`` before we do; directories that it lacks are recorded."""
         if path in self.data["files"]:
-            return
-        existed = os.path.lexists(path)
-        self.data["files"][path] = {
-            "role": role,
-            "existed": existed,
-            "backup": self._backup_path(path) if existed else None,
-        }
+            return {}
+        self._record_missing(os.path.dirname(path), role)
+        if not os.path.lexists(path):
+            return {"role": role, "existed": False, "backup": None}
+        status = os.stat(path)
+        attributes = {"mode": status.st_mode & 0o7777, "uid": status.st_uid, "gid": status.st_gid}
+        return {"role": role, "existed": True, "backup": self.copy_path(path, "backup"), "attributes": attributes}
+
+    def record_directory(self, path: str, role: str, content: bool = False) -> None:
+        """Remember a directory that is not there yet. With ``content`` all that comes to lie in it is ours too, if nothing does yet."""
+        known = path in self.data["directories"]
+        empty = not os.path.isdir(path) or not os.listdir(path)
+        self._record_missing(path, role)
+        if content and empty and not known:
+            self.data["directories"].setdefault(path, {"role": role, "made": False})["content"] = True
+
+    def _record_missing(self, path: str, role: str) -> None:
+        while path not in ("", "/") and not os.path.lexists(path):
+            self.data["directories"].setdefault(path, {"role": role, "made": True})
+            path = os.path.dirname(path)
 
     def record_key(self, path: str, key: str, role: str, had: bool, prior: Any) -> None:
         """Remember that one key of a shared JSON file becomes ours, and what its value was."""
@@ -125,10 +152,28 @@ class Manifest:
     def forget_key(self, path: str, key: str) -> None:
         self.data["keys"].get(path, {}).pop(key, None)
 
-    def record_packages(self, names: Iterable[str], role: str) -> None:
-        """Remember packages that were not on the host before we installed them."""
+    def record_sysctl(self, key: str, role: str, prior: str, ours: str) -> None:
+        """Remember what a setting of the running kernel was, and what we make it."""
+        self.data["sysctls"].setdefault(key, {"role": role, "prior": prior})["ours"] = ours
+
+    def record_account(self, section: str, name: str, role: str) -> None:
+        """Remember a user or a group (``section`` says which) that is not there yet."""
+        self.data[section].setdefault(name, {"role": role})
+
+    def forget(self, section: str, name: str) -> None:
+        """Drop an entry, once what it stands for is undone; a file's backup goes with it."""
+        entry = self.data[section].pop(name, None)
+        self.save()
+        backup = (entry or {}).get("backup")
+        if backup and os.path.exists(backup):
+            os.unlink(backup)
+
+    def record_packages(self, names: Iterable[str], role: str, before: Mapping[str, str]) -> None:
+        """Remember packages that were not there before we installed them, and with the first of them the state of all that were."""
         for name in names:
             self.data["packages"].setdefault(name, {"role": role})
+        if self.data["packages"]:
+            self.state.setdefault(PACKAGES_BEFORE, dict(before))
 
     def save(self) -> None:
         """Write the manifest (mode 0600), after the backups of the files that it newly names."""
@@ -143,9 +188,10 @@ class Manifest:
         write_atomic(self.path, text.encode(), 0o600)
         self._saved = json.dumps(self.data, sort_keys=True)
 
-    def _backup_path(self, path: str) -> str:
+    def copy_path(self, path: str, folder: str) -> str:
+        """Where a copy of a file lies, in a folder beside the manifest."""
         digest = hashlib.sha256(path.encode()).hexdigest()[:12]
-        return os.path.join(os.path.dirname(self.path), "backup", f"{os.path.basename(path)}.{digest}")
+        return os.path.join(os.path.dirname(self.path), folder, f"{os.path.basename(path)}.{digest}")
 
     @staticmethod
     def _keep_backup(path: str, backup: str) -> None:

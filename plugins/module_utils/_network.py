@@ -9,6 +9,8 @@ from typing import Any, Iterable, NamedTuple, Sequence
 
 MTU_OPTION = "com.docker.network.driver.mtu"
 ENCRYPTED_OPTION = "encrypted"
+# On what we make, so that it is known later whose it is, also in a store that others use. Not compared: a network of before may lack it.
+OURS = {"multihost.overlay.role": "overlay_networks"}
 KEYS = (
     "driver",
     "subnet",
@@ -77,7 +79,7 @@ def found_definition(inspected: dict[str, Any]) -> dict[str, Any]:
         "attachable": bool(inspected.get("Attachable")),
         # The option counts by being there, whatever it holds.
         "encrypted": options.pop(ENCRYPTED_OPTION, None) is not None,
-        "labels": inspected.get("Labels") or {},
+        "labels": {key: value for key, value in (inspected.get("Labels") or {}).items() if key not in OURS},
         "options": options,
     }
 

@@ -72,6 +72,7 @@ def apply(client: DockerClient, store: Store, params: dict[str, Any], view: View
         if view.plan.action == "remove":
             return None, ""
     body = net.create_body(name, net.made_definition(params))
+    body["Labels"] = {**body["Labels"], **net.OURS}
     try:
         network_id, warning = engine.create(client, body)
     except DockerError as exc:

@@ -60,13 +60,14 @@ def _seen(path: str) -> str | None:
 def read_owned() -> dict[str, dict[str, Any]] | None:
     """The manifest's files, their directories, and units of ours; None without a manifest that can be read."""
     try:
-        paths = sorted(Manifest.load().data["files"])
+        manifest = Manifest.load()
     except ManifestError:
         return None
+    paths, made = sorted(manifest.data["files"]), manifest.data["directories"]
     asked = [name for path, name in UNIT_FILES.items() if path in paths]
     return {
         "files": {path: _seen(path) for path in paths},
-        "directories": {path: _seen(path) for path in sorted({os.path.dirname(path) for path in paths})},
+        "directories": {path: _seen(path) for path in sorted({*map(os.path.dirname, paths), *made})},
         "units": {name: summary(state) for name, state in units(asked).items()} if asked else {},
     }
 
@@ -88,6 +89,7 @@ def in_order(wanted: Mapping[str, Any], owned: Mapping[str, Any] | None) -> bool
     return (
         owned is not None
         and not wanted["packages"]
+        and not wanted["sysctls"]
         and all(name in owned["units"] for name in wanted["units"])
         and all(owned["directories"].get(entry["path"]) == _wanted(entry, None) for entry in wanted["directories"])
         and all(_file_in_order(entry, wanted["secrets"], owned["files"]) for entry in wanted["files"])

@@ -41,6 +41,12 @@ options:
     type: list
     elements: str
     default: []
+  sysctls:
+    description:
+      - Settings of the kernel that the role is about to change, with the values that they get. What they are now is recorded.
+      - This module does not set them.
+    type: dict
+    default: {}
   units:
     description: Systemd units of which RV(units) is to tell, so that nobody has to ask again.
     type: list
@@ -68,6 +74,13 @@ options:
         description: Group's name.
         type: str
         default: root
+      with_content:
+        description:
+          - All that comes to lie in it is the role's too, whoever writes it. M(multihost.overlay.host_reset) takes the directory away
+            with all that is in it.
+          - A directory in which something lies already stays its owner's.
+        type: bool
+        default: false
   files:
     description: The files.
     type: list
@@ -169,10 +182,12 @@ DIRECTORY_SPEC = {
     "mode": {"type": "str", "default": "0755"},
     "owner": {"type": "str", "default": "root"},
     "group": {"type": "str", "default": "root"},
+    "with_content": {"type": "bool", "default": False},
 }
 ARGUMENTS = {
     "role": {"type": "str", "required": True},
     "packages": {"type": "list", "elements": "str", "default": []},
+    "sysctls": {"type": "dict", "default": {}},
     "units": {"type": "list", "elements": "str", "default": []},
     "directories": {"type": "list", "elements": "dict", "default": [], "options": DIRECTORY_SPEC},
     "files": {
@@ -216,13 +231,11 @@ def _attributes_differ(wanted: dict[str, Any], found: dict[str, Any]) -> bool:
     return (int(wanted["mode"], 8), wanted["owner"], wanted["group"]) != (found["mode"], found["owner"], found["group"])
 
 
-def missing_packages(names: list[str]) -> list[str]:
-    """Those of ``names`` that dpkg does not have installed; all of them where there is no dpkg."""
-    if not names:
-        return []
-    _status, output, _complaints = run_program(["dpkg-query", "-W", "-f", "${Package} ${db:Status-Status}\n", *names])
-    installed = {line.split()[0] for line in output.splitlines() if line.endswith(" installed")}
-    return [name for name in names if name not in installed]
+def known_packages() -> dict[str, str]:
+    """dpkg's packages with their state, those of which only the configuration is left included; none where there is no dpkg."""
+    _status, output, _complaints = run_program(["dpkg-query", "-W", "-f", "${Package} ${db:Status-Status}\n"])
+    rows = [line.split() for line in output.splitlines()]
+    return {row[0]: row[1] for row in rows if len(row) == 2}
 
 
 def _ids(module: AnsibleModule, entry: dict[str, Any]) -> tuple[int, int]:
@@ -306,12 +319,47 @@ def apply_all(
             apply_file(module, entry, action)
 
 
-def record(manifest: Manifest, params: dict[str, Any], changes: list[tuple[dict[str, Any], Any, str]]) -> None:
+def new_accounts(entry: dict[str, Any]) -> list[tuple[str, str]]:
+    """(users or groups, name) of what a file of sysusers.d names and the host has not got."""
+    lookups = {"u": ("users", pwd.getpwnam), "g": ("groups", grp.getgrnam)}
+    found = []
+    for kind, name in [line.split()[:2] for line in entry["content"].splitlines() if line[:2] in ("u ", "g ")]:
+        section, lookup = lookups[kind]
+        try:
+            lookup(name)
+        except KeyError:
+            found.append((section, name))
+    return found
+
+
+def live_sysctl(key: str) -> str:
+    """A setting of the running kernel, '' where it has none of that name."""
+    return run_program(["sysctl", "-n", key])[1].strip()
+
+
+def record(
+    manifest: Manifest,
+    params: dict[str, Any],
+    directories: list[tuple[dict[str, Any], str]],
+    changes: list[tuple[dict[str, Any], Any, str]],
+) -> None:
     """Write into the manifest what is about to become ours, before it does."""
-    manifest.record_packages(missing_packages(params["packages"]), params["role"])
+    role = params["role"]
+    if params["packages"]:
+        before = known_packages()
+        manifest.record_packages([name for name in params["packages"] if before.get(name) != "installed"], role, before)
+    for key, value in params["sysctls"].items():
+        prior = live_sysctl(key)
+        if prior not in ("", str(value)):
+            manifest.record_sysctl(key, role, prior, str(value))
+    for entry, action in directories:
+        if action == "make" or entry["with_content"]:
+            manifest.record_directory(entry["path"], role, entry["with_content"])
     for entry, _found, action in changes:
         if action == "write":
-            manifest.record_file(entry["path"], params["role"])
+            manifest.record_file(entry["path"], role, entry["content"].encode())
+        for section, name in new_accounts(entry) if names_users(entry) else []:
+            manifest.record_account(section, name, role)
     manifest.save()
 
 
@@ -328,7 +376,7 @@ def run(module: AnsibleModule) -> dict[str, Any]:
         if action:
             files.append((entry, found, action))
     if not module.check_mode:
-        record(manifest, params, files)
+        record(manifest, params, directories, files)
         apply_all(module, directories, files)
     changed = [entry["path"] for entry, _action in directories] + [entry["path"] for entry, _f, _a in files]
     states = {name: summary(state) for name, state in units(params["units"]).items()} if params["units"] else {}

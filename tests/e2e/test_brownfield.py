@@ -14,6 +14,7 @@ import pytest
 
 from tests.cluster import wait_for
 from tests.e2e import brownfield as users
+from tests.e2e import digest
 from tests.e2e.brownfield import Brownfield
 from tests.e2e.support import Run, run_playbook
 
@@ -238,3 +239,41 @@ def test_each_engine_starts_with_what_its_files_say(brown: Brownfield, consent: 
     brown.run("node2", "systemctl", "restart", "docker.service")
     wait_for("node2's engine is in the store", lambda: brown.info("node2")["ClusterStore"] == users.STORE, 60)
     assert brown.containers("node2") == before
+
+
+# --- and off again ---
+
+
+@pytest.fixture(scope="module")
+def untouched(brown: Brownfield) -> dict[str, set[str]]:
+    """The hosts before the first run."""
+    assert not any(brown.manifest(host) for host in brown.hosts), "else this comes too late"
+    return digest.of_all(brown)
+
+
+@pytest.mark.long
+def test_a_reset_leaves_what_was_there_before(
+    untouched: dict[str, set[str]], brown: Brownfield, defaults: Told, consent: Told
+) -> None:
+    keys, theirs, now = brown.keys(), brown.containers("node2"), digest.of_all(brown)
+    confirmed = {"reset_confirm": "yes"}
+    refused = run_playbook("playbooks/reset.yml", inventory=INVENTORY, extra_vars=confirmed, succeeds=False)
+    assert (
+        "node4: the engine has to be restarted" in refused.messages
+        and "would die of it: node4-kept" in refused.messages
+    )
+    assert digest.left(now, digest.of_all(brown)) == {}
+    consented = {**confirmed, "overlay_docker_restart": "rolling"}
+    run_playbook("playbooks/reset.yml", inventory=INVENTORY, extra_vars=consented)
+    # What died of the consent has another process now.
+    left = digest.left(untouched, digest.of_all(brown))
+    assert {host: [row for row in rows if "container /node4" not in row] for host, rows in left.items()} in (
+        {},
+        {"node4": []},
+    )
+    # Not ours, and so still there: the store with others' keys, the engine that was in it, its network and container.
+    assert brown.keys() == keys and brown.containers("node2") == theirs
+    assert brown.network_id("node2", "theirs") == brown.theirs and brown.network_id("node2", "ours") == ""
+    assert brown.info("node2")["ClusterStore"] == users.STORE
+    again = run_playbook("playbooks/reset.yml", inventory=INVENTORY, extra_vars=confirmed)
+    assert again.changed == {}

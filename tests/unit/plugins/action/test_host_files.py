@@ -25,7 +25,15 @@ FILE = {
     "owner": "root",
     "group": "root",
 }
-ARGS: dict[str, Any] = {"role": "r", "packages": [], "units": ["u"], "directories": [], "files": [FILE], "secrets": {}}
+ARGS: dict[str, Any] = {
+    "role": "r",
+    "packages": [],
+    "sysctls": {},
+    "units": ["u"],
+    "directories": [],
+    "files": [FILE],
+    "secrets": {},
+}
 
 
 def facts(content: str) -> dict[str, Any]:

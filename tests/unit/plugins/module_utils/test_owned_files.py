@@ -29,6 +29,7 @@ FOLDER = {"path": "/etc/x", "mode": "0755", "owner": "root", "group": "root"}
 GONE = {**FILE, "path": "/etc/x/gone", "content": None, "state": "absent"}
 WANTED: dict[str, Any] = {
     "packages": [],
+    "sysctls": {},
     "units": [UNIT],
     "directories": [FOLDER],
     "files": [FILE, SECRET, GONE],
@@ -58,6 +59,7 @@ def test_a_host_in_order_is() -> None:
     "change",
     [
         {"packages": ["consul"]},
+        {"sysctls": {"net.ipv4.ip_forward": "1"}},
         {"units": [UNIT, "other.service"]},
         {"directories": [{**FOLDER, "mode": "0700"}]},
         {"directories": [{**FOLDER, "path": "/etc/y"}]},

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import grp
+import hashlib
 import json
 import os
 import pwd
@@ -40,6 +41,7 @@ class FakeModule:
         self.params = {
             "role": "r",
             "packages": [],
+            "sysctls": {},
             "units": [],
             "directories": [],
             "files": [],
@@ -77,7 +79,7 @@ def test_what_lies_on_the_way_is_open_to_others_whatever_the_umask(
     there.mkdir(mode=0o750)
     params = {
         "files": [entry(there / "conf" / "a.json")],
-        "directories": [entry(there / "deep" / "data", mode="0700")],
+        "directories": [entry(there / "deep" / "data", mode="0700", with_content=False)],
     }
     before = os.umask(0o077)
     try:
@@ -170,9 +172,71 @@ def test_a_manifest_of_a_newer_version_is_refused(manifest_path: Path) -> None:
 
 
 def test_packages_that_are_there_already_are_not_ours(manifest_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(host_files, "missing_packages", lambda names: ["consul"])
+    monkeypatch.setattr(host_files, "run_program", lambda argv: (0, "curl installed\nconsul config-files\n", ""))
     host_files.run(FakeModule(packages=["consul", "curl"]))
-    assert list(json.loads(manifest_path.read_text())["packages"]) == ["consul"]
+    monkeypatch.setattr(host_files, "run_program", lambda argv: (0, "curl installed\nconsul installed\n", ""))
+    host_files.run(FakeModule(packages=["consul", "unzip"]))
+    kept = json.loads(manifest_path.read_text())
+    assert list(kept["packages"]) == ["consul", "unzip"]
+    # Of the first time: what is there later may have come with ours.
+    assert kept["state"]["packages_before"] == {"curl": "installed", "consul": "config-files"}
+
+
+def test_settings_of_the_kernel_are_remembered_as_they_were_first(
+    manifest_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    live = {"a.b": "0", "a.c": "1"}
+    monkeypatch.setattr(host_files, "run_program", lambda argv: (0, live.get(argv[-1], "") + "\n", ""))
+    wanted = {"a.b": 1, "a.c": 1, "a.none": 1}
+    host_files.run(FakeModule(sysctls=wanted))
+    live["a.b"] = "5"
+    host_files.run(FakeModule(sysctls=wanted))
+    assert json.loads(manifest_path.read_text())["sysctls"] == {"a.b": {"role": "r", "prior": "0", "ours": "1"}}
+
+
+def test_directories_that_were_not_there_are_remembered(tmp_path: Path, manifest_path: Path) -> None:
+    (tmp_path / "users").mkdir()
+    (tmp_path / "users" / "thing").touch()
+    (tmp_path / "empty").mkdir()
+    places = [tmp_path / "new" / "data", tmp_path / "users", tmp_path / "empty"]
+    module = FakeModule(
+        directories=[entry(place, mode="0750", with_content=True) for place in places],
+        files=[entry(tmp_path / "deep" / "er" / "conf")],
+    )
+    host_files.run(module)
+    (tmp_path / "new" / "data" / "raft").touch()
+    host_files.run(module)
+    made, role = {"role": "r", "made": True}, {"role": "r", "made": False}
+    assert json.loads(manifest_path.read_text())["directories"] == {
+        str(tmp_path / "new"): made,
+        str(tmp_path / "new" / "data"): {**made, "content": True},
+        # What lies in the user's is the user's.
+        str(tmp_path / "empty"): {**role, "content": True},
+        str(tmp_path / "deep"): made,
+        str(tmp_path / "deep" / "er"): made,
+    }
+
+
+def test_users_and_groups_that_are_there_already_are_not_ours(
+    tmp_path: Path, manifest_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(host_files, "SYSUSERS", str(tmp_path))
+    monkeypatch.setattr(host_files, "run_program", lambda argv: (0, "", ""))
+    text = f'# Ours.\nu overlay-nobody-has-this - "A name"\nu {ME} -\ng overlay-nor-this -\ng {MY_GROUP} -\n'
+    host_files.run(FakeModule(files=[entry(tmp_path / "a.conf", text)]))
+    kept = json.loads(manifest_path.read_text())
+    assert (list(kept["users"]), list(kept["groups"])) == (["overlay-nobody-has-this"], ["overlay-nor-this"])
+
+
+def test_what_we_wrote_is_known_by_its_digest_and_by_that_of_the_time_before(
+    tmp_path: Path, manifest_path: Path
+) -> None:
+    """A run may be killed after the manifest was written and before the file."""
+    target = tmp_path / "conf"
+    for content in ("one\n", "two\n", "three\n"):
+        host_files.run(FakeModule(files=[entry(target, content)]))
+    digests = [hashlib.sha256(content).hexdigest() for content in (b"three\n", b"two\n")]
+    assert json.loads(manifest_path.read_text())["files"][str(target)]["digests"] == digests
 
 
 def test_units_are_told_of_in_the_same_call(manifest_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
