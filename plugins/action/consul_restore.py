@@ -116,10 +116,14 @@ class ActionModule(ActionBase):
         live = ask(self, store_arguments(args, "read"), task_vars)
         reason = plan.refusal(content, plan.Target(args["managed"], id_of(args), live))
         if reason or not live["answers"]:
-            raise files.BackupError(f"{reason or live['why']}. A drill compares a backup with the living store of its cluster")
+            raise files.BackupError(
+                f"{reason or live['why']}. A drill compares a backup with the living store of its cluster"
+            )
         program = {name: args[name] for name in ("program", "management_key")}
         answer = ask(self, {**store_arguments(args, "drilled"), "content": content["content"], **program}, task_vars)
-        say(drill_lines(answer) if not self._task.check_mode else ["would be tried in a throwaway Consul, and compared"])
+        say(
+            drill_lines(answer) if not self._task.check_mode else ["would be tried in a throwaway Consul, and compared"]
+        )
         equal = not any(answer["differences"].values())
         return {"changed": False, "keys": answer["keys"], "differences": answer["differences"], "equal": equal}
 

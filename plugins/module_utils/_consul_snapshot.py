@@ -119,7 +119,8 @@ def put_docker(consul: Consul, content: str, prefix: str) -> int:
             if exc.status != 409:
                 raise
             raise ConsulError(
-                f"{done} of {len(steps)} keys are restored; then somebody had changed one meanwhile ({exc}). Run it again", 409
+                f"{done} of {len(steps)} keys are restored; then somebody had changed one meanwhile ({exc}). Run it again",
+                409,
             ) from exc
         done += len(batch)
     return done

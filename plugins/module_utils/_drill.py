@@ -113,7 +113,9 @@ class Drill:
         try:
             write_config(json.dumps(configuration(ports, self.datacenter, self.management)))
         except KeyError as exc:
-            raise ConsulError(f"there is no user {USER} here: a drill needs a host of the store that site.yml has made", 0) from exc
+            raise ConsulError(
+                f"there is no user {USER} here: a drill needs a host of the store that site.yml has made", 0
+            ) from exc
         status, _out, words = self.run(unit(self.program))
         if status:
             raise ConsulError(f"the throwaway Consul was not started: {words.strip()}", 0)

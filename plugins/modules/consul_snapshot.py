@@ -176,7 +176,12 @@ ARGUMENTS: Dict[str, Any] = {
     "wait": {"type": "int", "default": 60},
     "program": {"type": "path", "default": "/usr/bin/consul"},
     # What the key is called, and no key.
-    "management_key": {"type": "str", "choices": ["master", "initial_management"], "default": "master", "no_log": False},
+    "management_key": {
+        "type": "str",
+        "choices": ["master", "initial_management"],
+        "default": "master",
+        "no_log": False,
+    },
 }
 Json = Dict[str, Any]
 

@@ -45,14 +45,18 @@ def cluster_id(text: str) -> str:
 def passphrase(given: str, path: str) -> bytes:
     """What the operator gave, in one of the two ways."""
     if given and path:
-        raise BackupError("overlay_backup_passphrase and overlay_backup_passphrase_file are both set: take one of them out")
+        raise BackupError(
+            "overlay_backup_passphrase and overlay_backup_passphrase_file are both set: take one of them out"
+        )
     if path:
         try:
             given = Path(path).expanduser().read_text(encoding="utf-8").strip("\r\n")
         except (OSError, UnicodeDecodeError) as exc:
             raise BackupError(f"overlay_backup_passphrase_file cannot be read: {exc}") from exc
     if not given:
-        raise BackupError(f"a backup holds the cluster's secrets and is encrypted, but there is no passphrase. {GIVE_ONE}")
+        raise BackupError(
+            f"a backup holds the cluster's secrets and is encrypted, but there is no passphrase. {GIVE_ONE}"
+        )
     if len(given) < LEAST_CHARACTERS:
         raise BackupError(f"the passphrase for backups has fewer than {LEAST_CHARACTERS} characters: take a longer one")
     return given.encode()
@@ -70,7 +74,11 @@ def opened(data: bytes, secret: bytes, whole: bool) -> Json:
     try:
         content: Json = json.loads(VaultLib([("default", VaultSecret(secret))]).decrypt(data))
     except (AnsibleError, ValueError) as exc:
-        reason = "the passphrase is not the one that it was made with" if whole else "it is damaged, or the passphrase is wrong"
+        reason = (
+            "the passphrase is not the one that it was made with"
+            if whole
+            else "it is damaged, or the passphrase is wrong"
+        )
         raise BackupError(f"the backup cannot be opened: {reason}. Nothing was changed") from exc
     return content
 
@@ -101,7 +109,9 @@ def write(folder: Path, content: Json, secret: bytes) -> tuple[Path, Json]:
     path = Path(write_whole(str(folder), name, data, 0o600))
     if opened(path.read_bytes(), secret, whole=False) != content:
         path.unlink()
-        raise BackupError(f"{path} was not read back as it was written: is the disk in order? Backups of before are kept")
+        raise BackupError(
+            f"{path} was not read back as it was written: is the disk in order? Backups of before are kept"
+        )
     manifest = manifest_of(content, name, data)
     write_whole(str(folder), manifest_path(path).name, json.dumps(manifest, indent=2) + "\n", 0o600)
     return path, manifest
@@ -114,7 +124,9 @@ def read_manifest(path: Path) -> Json:
     except FileNotFoundError:
         return {}
     except (OSError, ValueError) as exc:
-        raise BackupError(f"{manifest_path(path)} is damaged ({exc}): take it away, the backup opens without it") from exc
+        raise BackupError(
+            f"{manifest_path(path)} is damaged ({exc}): take it away, the backup opens without it"
+        ) from exc
     return manifest if isinstance(manifest, dict) else {}
 
 
@@ -127,7 +139,9 @@ def read(path: Path, secret: bytes) -> Json:
     manifest = read_manifest(path)
     understood(path, manifest.get("schema_version", SCHEMA_VERSION))
     if manifest and hashlib.sha256(data).hexdigest() != manifest.get("sha256"):
-        raise BackupError(f"{path} is damaged: its checksum is not that of {manifest_path(path).name}. Nothing was changed")
+        raise BackupError(
+            f"{path} is damaged: its checksum is not that of {manifest_path(path).name}. Nothing was changed"
+        )
     content = opened(data, secret, whole=bool(manifest))
     understood(path, content.get("schema_version"))
     return content

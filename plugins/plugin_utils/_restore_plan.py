@@ -17,6 +17,10 @@ from ansible_collections.multihost.overlay.plugins.module_utils._backup import (
 Json = dict[str, Any]
 # Of each kind so many are said.
 MOST_SAID = 10
+RESTART = (
+    "containers that go from the store run on; restart them afterwards, for until then their names are unknown, and their addresses may be given "
+    "to others"
+)
 
 
 class Target(NamedTuple):
@@ -83,9 +87,13 @@ def effects(content: Mapping[str, Any], target: Target) -> list[str]:
         ("these become what they were", found.changed),
     ]
     lines = [f"{what}: {few(words)}" for what, words in said if words]
+    if any(words.startswith("container ") for words in found.gone):
+        lines.append(RESTART)
     others = target.live["others"] or 0
     if others:
-        lines.append(f"{others} keys that are not Docker's become what they were too, since all of this Consul is replaced")
+        lines.append(
+            f"{others} keys that are not Docker's become what they were too, since all of this Consul is replaced"
+        )
     return lines or ["networks and containers in the store are those of the backup"]
 
 

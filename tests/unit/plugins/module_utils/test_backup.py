@@ -101,7 +101,11 @@ def test_keys_are_changed_only_if_nobody_else_has() -> None:
         ("delete-cas", "docker/c", 9),
     ]
     assert base64.b64decode(steps[0]["Value"]) == b"was"
-    assert [step["Key"] for step in plan.operations(saved, [], "team")] == ["team/docker/a", "team/docker/b", "team/docker/d"]
+    assert [step["Key"] for step in plan.operations(saved, [], "team")] == [
+        "team/docker/a",
+        "team/docker/b",
+        "team/docker/d",
+    ]
 
 
 def test_transactions_are_as_large_as_consul_takes_them() -> None:
@@ -128,7 +132,13 @@ def test_hosts_of_before_leave_the_catalog_and_their_namesakes_are_known_at_once
 
 @pytest.mark.parametrize(
     ("here", "made", "older"),
-    [("1.8.7", "1.8.7", False), ("1.8.7+dfsg1", "1.8.9", False), ("1.8.7", "1.10.1", True), ("1.10.0", "1.8.7", False), ("", "1.8.7", False)],
+    [
+        ("1.8.7", "1.8.7", False),
+        ("1.8.7+dfsg1", "1.8.9", False),
+        ("1.8.7", "1.10.1", True),
+        ("1.10.0", "1.8.7", False),
+        ("", "1.8.7", False),
+    ],
 )
 def test_an_older_consul_is_told(here: str, made: str, older: bool) -> None:
     assert plan.is_older(here, made) is older

@@ -205,8 +205,14 @@ def test_in_check_mode_nothing_is_put(call: Callable[..., dict[str, Any]], scope
 
 def test_keys_alone_are_compared_without_a_second_consul(call: Callable[..., dict[str, Any]]) -> None:
     played = Played(row("docker/a", "old", 7), row("docker/b", "new", 8))
-    result = call(played, state="drilled", scope="docker", content=json.dumps([row("docker/a", "was"), row("docker/c", "c")]))
-    assert result["differences"] == {"added": ["key docker/b"], "removed": ["key docker/c"], "changed": ["key docker/a"]}
+    result = call(
+        played, state="drilled", scope="docker", content=json.dumps([row("docker/a", "was"), row("docker/c", "c")])
+    )
+    assert result["differences"] == {
+        "added": ["key docker/b"],
+        "removed": ["key docker/c"],
+        "changed": ["key docker/a"],
+    }
     assert not played.changes()
 
 

@@ -19,7 +19,13 @@ def network(name: str, *containers: str, subnet: str = "10.9.1.0/24") -> dict[st
 
 
 def content(**more: Any) -> dict[str, Any]:
-    made = {"cluster": OURS, "scope": "everything", "secrets": {"seed": "x"}, "consul_version": "1.8.7", "networks": [network("shop", "web")]}
+    made = {
+        "cluster": OURS,
+        "scope": "everything",
+        "secrets": {"seed": "x"},
+        "consul_version": "1.8.7",
+        "networks": [network("shop", "web")],
+    }
     return {**made, **more}
 
 
@@ -77,11 +83,15 @@ def test_what_is_lost_is_named() -> None:
     assert "network new (10.9.1.0/24), container api of shop on 10.0.0.1" in lines[0]
     assert "network old (10.9.1.0/24), container web of shop on 10.0.0.1" in lines[1]
     assert "network shop (10.9.1.0/24)" in lines[2]
-    assert lines[3].startswith("3 keys that are not Docker's")
+    assert lines[3].startswith("containers that go from the store run on; restart them")
+    assert lines[4].startswith("3 keys that are not Docker's")
 
 
 def test_the_same_is_said_to_be_the_same() -> None:
-    assert "are those of the backup" in plan.effects(content(), plan.Target(True, OURS, live(network("shop", "web"))))[0]
+    assert plan.effects(content(), plan.Target(True, OURS, live(network("shop", "web")))) == [
+        "networks and containers in the store are those of the backup"
+    ]
+    assert len(plan.effects(content(), plan.Target(True, OURS, live(network("shop", "web"), network("new"))))) == 1
     assert "does not answer: it is down" in plan.effects(content(), plan.Target(True, OURS, SILENT))[0]
     assert "1 networks come back" in plan.effects(content(), plan.Target(True, "", SILENT))[0]
 
