@@ -11,8 +11,9 @@ short_description: Take a backup of the store, and keep it encrypted on the cont
 version_added: "0.1.0"
 author: multihost.overlay contributors (@multihost)
 description:
-  - Has M(multihost.overlay.consul_snapshot) take on the host what there is, puts the cluster's secrets and a list of its networks beside it, and
-    writes all that into one file which C(ansible-vault) opens. A second file beside it says in clear text what the first one is.
+  - Has M(multihost.overlay.consul_snapshot) take on the host what there is, puts the cluster's secrets and a list of its networks
+    beside it, and writes all that into one file which C(ansible-vault) opens. A second file beside it says in clear text what the
+    first one is.
   - The file is read back and opened before older ones are taken away. Only finished backups of the same cluster ever are.
 extends_documentation_fragment:
   - multihost.overlay.attributes

@@ -11,9 +11,10 @@ short_description: Judge a backup of the store, try it, put it back, compare
 version_added: "0.1.0"
 author: multihost.overlay contributors (@multihost)
 description:
-  - Opens a backup that M(multihost.overlay.consul_backup) has written, and has M(multihost.overlay.consul_snapshot) do on the host what O(step) says.
-  - Refuses, before anything is changed, one that is damaged, that the passphrase does not open, that is of another cluster, that a later version
-    has written, or that is of a newer Consul.
+  - Opens a backup that M(multihost.overlay.consul_backup) has written, and has M(multihost.overlay.consul_snapshot) do on the host
+    what O(step) says.
+  - Refuses, before anything is changed, one that is damaged, that the passphrase does not open, that is of another cluster, that a
+    later version has written, or that is of a newer Consul.
 extends_documentation_fragment:
   - multihost.overlay.attributes
 attributes:
@@ -28,7 +29,8 @@ attributes:
 options:
   step:
     description:
-      - V(judge) says whether the backup fits and what its restore takes away and brings back; it fails unless that is nothing, or O(confirm).
+      - V(judge) says whether the backup fits, and what its restore takes away and brings back; where something can be lost it fails
+        without O(confirm).
       - V(drill) puts it into a throwaway store and compares that with the living one, which is only read.
       - V(restore) puts it back, and looks whether its networks are there.
       - V(compare) only looks.

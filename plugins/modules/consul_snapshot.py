@@ -12,8 +12,8 @@ version_added: "0.1.0"
 author: multihost.overlay contributors (@multihost)
 description:
   - Of a Consul that is the cluster's own, a snapshot of everything in it; of somebody else's only the keys below C(docker/).
-  - What it takes and puts is secret. M(multihost.overlay.consul_backup) and M(multihost.overlay.consul_restore) call it, and keep the content on
-    the controller, encrypted; in a playbook of your own register it with C(no_log).
+  - What it takes and puts is secret. M(multihost.overlay.consul_backup) and M(multihost.overlay.consul_restore) call it, and keep the
+    content on the controller, encrypted; in a playbook of your own register it with C(no_log).
 extends_documentation_fragment:
   - multihost.overlay.attributes
 attributes:

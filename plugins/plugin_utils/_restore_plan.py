@@ -18,8 +18,8 @@ Json = dict[str, Any]
 # Of each kind so many are said.
 MOST_SAID = 10
 RESTART = (
-    "containers that go from the store run on; restart them afterwards, for until then their names are unknown, and their addresses may be given "
-    "to others"
+    "containers that go from the store run on; restart them afterwards, for until then their names are unknown, and their "
+    "addresses may be given to others"
 )
 
 
@@ -46,8 +46,8 @@ def foreign(content: Mapping[str, Any], target: Target) -> str:
         return ""
     if target.managed:
         return (
-            f"the backup is of the cluster {content['cluster']}, and these hosts keep the secrets of {target.cluster}. Restore it onto hosts "
-            "that belong to no cluster, or take this one off them first (playbooks/reset.yml)"
+            f"the backup is of the cluster {content['cluster']}, and these hosts keep the secrets of {target.cluster}. Restore it onto "
+            "hosts that belong to no cluster, or take this one off them first (playbooks/reset.yml)"
         )
     if _shares_networks(content, target):
         return ""
@@ -64,7 +64,8 @@ def refusal(content: Mapping[str, Any], target: Target) -> str:
     if target.managed and target.fresh and not content["secrets"]:
         return "these hosts keep no secrets of a cluster, and the backup has none"
     if target.managed and is_older(target.live["version"], content["consul_version"]):
-        return f"Consul is {target.live['version']} here, and the backup is of {content['consul_version']}: install that or a newer one first"
+        here, made = target.live["version"], content["consul_version"]
+        return f"Consul is {here} here, and the backup is of {made}: install that or a newer one first"
     return foreign(content, target)
 
 

@@ -230,8 +230,8 @@ def test_what_does_not_fit_changes_nothing(
     given = {"overlay_restore_file": ""} if fault == "unnamed" else {}
     run = restore(path, other, succeeds=False, overlay_restore_confirm=True, **given)
     words = {
-        "damaged": "is damaged", "passphrase": "passphrase is not the one", "foreign": "keep the secrets of", "newer": "Consul is 1.8.7 here",
-        "unnamed": str(path),
+        "damaged": "is damaged", "passphrase": "passphrase is not the one", "foreign": "keep the secrets of",
+        "newer": "Consul is 1.8.7 here", "unnamed": str(path),
     }[fault]  # fmt: skip
     assert words in run.messages
     assert run.changed == {}

@@ -165,7 +165,7 @@ def test_it_is_put_back_and_looked_at(monkeypatch: pytest.MonkeyPatch, path: str
     host = Host()
     assert restore(monkeypatch, "restore", path, host)["networks"] == ["network shop (10.9.1.0/24)"]
     assert host.asked[-1]["content"] == "c25hcA=="
-    with pytest.raises(AnsibleActionFail, match="network shop .* is not there"):
+    with pytest.raises(AnsibleActionFail, match=r"network shop .* is not there"):
         restore(monkeypatch, "restore", path, Host(networks=[]))
 
 

@@ -54,7 +54,7 @@ def test_one_byte_is_enough_to_refuse_it(tmp_path: Path, place: int) -> None:
     data = bytearray(path.read_bytes())
     data[place] ^= 1
     path.write_bytes(data)
-    with pytest.raises(BackupError, match="is damaged.*Nothing was changed"):
+    with pytest.raises(BackupError, match=r"is damaged.*Nothing was changed"):
         files.read(path, SECRET)
     files.manifest_path(path).unlink()
     with pytest.raises(BackupError, match="damaged, or the passphrase is wrong"):
