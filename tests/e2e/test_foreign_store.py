@@ -16,6 +16,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
+from ansible_collections.multihost.overlay.plugins.plugin_utils._backup_file import read
 from tests.cluster import Cluster, wait_for
 from tests.e2e.brownfield import CONSUL_UNIT, INSTALL
 from tests.e2e.support import Run, run_playbook
@@ -138,6 +139,45 @@ def test_all_that_asks_the_store_speaks_tls(cluster: Cluster, ca: str, tmp_path:
         assert cluster.out(host, "systemctl", "is-active", "multihost-overlay-peers") == "active"
         said = cluster.out(host, "journalctl", "-b", "-u", "multihost-overlay-peers", "--no-pager")
         assert "the store" not in said
+
+
+def others(cluster: Cluster) -> tuple[int, str]:
+    """What else is in their store, with its index."""
+    return cluster.call("node3", "http://127.0.0.1:8500/v1/kv/app/?recurse", token=MANAGER)
+
+
+def overlays(cluster: Cluster) -> str:
+    return cluster.out(
+        "node1", "docker", "network", "ls", "--no-trunc", "--filter", "driver=overlay", "--format", "{{.ID}} {{.Name}}"
+    )
+
+
+def test_a_backup_and_its_restore_touch_only_what_is_dockers(cluster: Cluster, ca: str, tmp_path: Path) -> None:
+    assert manage(cluster, "kv/app/config", {"old": True})
+    extra = {
+        "overlay_report_dir": str(tmp_path), "overlay_store_token": ENGINES, "overlay_store_ca": ca,
+        "overlay_backup_dir": str(tmp_path / "kept"), "overlay_backup_passphrase": "correct horse battery",
+    }  # fmt: skip
+    run_playbook("playbooks/backup.yml", inventory=INVENTORY, extra_vars=extra)
+    (path,) = (tmp_path / "kept").glob("*.vault")
+    content = read(path, b"correct horse battery")
+    assert (content["scope"], content["secrets"]) == ("docker", {})
+    assert {row["Key"].split("/")[0] for row in json.loads(content["content"])} == {"docker"}
+    before = overlays(cluster)
+    assert manage(cluster, "kv/app/config", {"new": True})
+    theirs = others(cluster)
+    cluster.run("node2", "docker", "network", "create", "-d", "overlay", "--subnet", "10.100.112.0/24", "extra")
+    extra["overlay_restore_file"] = str(path)
+    drill = run_playbook(
+        "playbooks/restore.yml", inventory=INVENTORY, extra_vars={**extra, "overlay_restore_drill": True}
+    )
+    assert "network extra" in drill.output
+    asked = run_playbook("playbooks/restore.yml", inventory=INVENTORY, extra_vars=extra, succeeds=False)
+    assert "network extra (10.100.112.0/24)" in asked.messages
+    run_playbook("playbooks/restore.yml", inventory=INVENTORY, extra_vars={**extra, "overlay_restore_confirm": True})
+    assert overlays(cluster) == before
+    assert others(cluster) == theirs
+    assert site(tmp_path, overlay_store_ca=ca).changed == {}
 
 
 def test_another_ca_is_followed(cluster: Cluster, ca: str, tmp_path: Path) -> None:

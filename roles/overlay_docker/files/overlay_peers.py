@@ -41,6 +41,9 @@ from typing import Any, Dict, Iterable, List, NamedTuple, Optional, Sequence, Se
 SECONDS = 10.0
 # Between two changes under the key where engines find each other; what Docker takes itself, if nobody sets discovery.heartbeat.
 NUDGE = 20.0
+# So long records are taken for those that were read. Of a store that was made anew and restored from a backup the index counts again from
+# where it was then, and may come to be the same for others.
+VALID = 60.0
 # Between two looks. Docker writes a container into the store before it announces it, so that whoever is right is right in both by then.
 AGAIN = 1.0
 NAMESPACES = "/run/docker/netns"
@@ -123,7 +126,7 @@ class Consul:
         self.headers = {"X-Consul-Token": token} if token else {}
         self.tls = tls
         self.opener = opener_for(())
-        self.known: Dict[str, Tuple[str, List[Peer]]] = {}
+        self.known: Dict[str, Tuple[str, float, List[Peer]]] = {}
         self.nodes = (-1, 0.0)
 
     def ask(self, what: str, content: Optional[bytes] = None) -> Tuple[str, bytes]:
@@ -144,17 +147,19 @@ class Consul:
             raise NoStoreError(f"the store does not answer: {error}") from error
 
     def peers(self, network: str) -> List[Peer]:
-        """Who is on the network with this beginning of its id. The records are read only if the index has changed."""
+        """Who is on the network with this beginning of its id. The records are read if the index has changed, or if that was long ago."""
         folder = f"network/v1.0/endpoint/{network}"
         index, keys = self.ask(f"{folder}?keys&separator=/")
         if len(json.loads(keys)) > 1:
             raise TroubleError(f"{network} is the beginning of more than one network's id")
-        if not index or self.known.get(network, ("",))[0] != index:
+        now = time.monotonic()
+        before, since, _peers = self.known.get(network, ("", now, []))
+        if not index or before != index or now - since >= VALID:
             self.known.pop(network, None)
             pairs = json.loads(self.ask(f"{folder}?recurse")[1])
             records = [json.loads(base64.b64decode(pair["Value"])) for pair in pairs if pair["Value"]]
-            self.known[network] = (index, sorted({peer for record in records for peer in peer_of(record)}))
-        return self.known[network][1]
+            self.known[network] = (index, now, sorted({peer for record in records for peer in peer_of(record)}))
+        return self.known[network][2]
 
     def nudge(self, now: float) -> None:
         """Change something under the hosts' key if nothing has been for a while: of all hosts that would, the first one does."""

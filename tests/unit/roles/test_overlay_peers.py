@@ -236,6 +236,22 @@ def test_records_are_read_only_when_the_index_moves(keep: ModuleType) -> None:
     assert len(store.peers(NID[:10])) == 2
 
 
+def test_an_index_that_came_back_does_not_keep_old_records_for_ever(
+    keep: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A store that was made anew and restored counts again from where it was."""
+    clock = [1000.0]
+    monkeypatch.setattr(keep.time, "monotonic", lambda: clock[0])
+    answers = Answers(record(4))
+    store = store_of(keep, answers)
+    store.peers(NID[:10])
+    answers.records[0] = record(4, THIRD)
+    clock[0] += keep.VALID - 1
+    assert store.peers(NID[:10]) == [peer(keep, 4)]
+    clock[0] += 1
+    assert store.peers(NID[:10]) == [peer(keep, 4, THIRD)]
+
+
 def test_a_prefix_and_a_token_are_passed_on(keep: ModuleType) -> None:
     answers = Answers(record(4))
     store_of(keep, answers, "consul://consul.example:8501/team/a", "secret").peers(NID[:10])
