@@ -94,7 +94,9 @@ def read_engine(wanted: Mapping[str, Any]) -> Json:
         "installed": bool(program),
         "running": running.active,
         "program": program,
-        "version": str((running.info or {}).get("ServerVersion") or _version([program, "--version"])) if program else "",
+        "version": str((running.info or {}).get("ServerVersion") or _version([program, "--version"]))
+        if program
+        else "",
         "replaced": _replaced(runs, found["package"]),
         "containers": _names(engine, running),
         "live_restore": running.live_restore,

@@ -14,6 +14,15 @@ LABELS = {"consul": "Consul", "engine": "Docker"}
 CEILING = 23
 # Consul's makers: each upgrade jumps at most two of what they call major versions, which is the second number.
 LONGEST_JUMP = 2
+UNNAMED = (
+    "The archive's name has no version, so that it cannot be told from an older one: name it as its makers do"
+    " (docker-20.10.24.tgz, consul_1.10.12_linux_amd64.zip), or consent with overlay_upgrade_despite: [downgrade]."
+)
+NO_CLASSIC_MODE = (
+    "has no classic mode: cluster-store was removed in 23.0, and dockerd does not start with it. The newest that can be is 20.10. Give an"
+    " archive of 20.10, or pin the package (/etc/apt/preferences.d: Pin: version 5:20.10.*, or 20.10.*; Pin-Priority: 1001). Beyond 20.10"
+    " lies another mode (swarm)."
+)
 
 
 def numbers(text: str) -> Tuple[int, ...]:
@@ -88,10 +97,7 @@ def _problems(program: str, found: Json, seen: Json, settings: Json) -> List[str
     have, want = numbers(seen["version"] or found["have"]), numbers(found["want"])
     problems = [f"apt would remove {', '.join(seen['removed'])} for it."] if seen["removed"] else []
     if not want and "downgrade" not in settings["despite"]:
-        problems.append(
-            "The archive's name has no version, so that it cannot be told from an older one: name it as its makers do"
-            " (docker-20.10.24.tgz, consul_1.10.12_linux_amd64.zip), or consent with overlay_upgrade_despite: [downgrade]."
-        )
+        problems.append(UNNAMED)
     if program == "engine":
         problems += _ceiling(want)
     elif have and want:
@@ -104,22 +110,15 @@ def _problems(program: str, found: Json, seen: Json, settings: Json) -> List[str
 def _ceiling(want: Sequence[int]) -> List[str]:
     if not want or want[0] < CEILING:
         return []
-    version = ".".join(map(str, want))
-    return [
-        f"Docker {version} has no classic mode: cluster-store was removed in 23.0, and dockerd does not start with it."
-        " The newest that can be is 20.10. Give an archive of 20.10, or pin the package"
-        " (/etc/apt/preferences.d: Pin: version 5:20.10.*, or 20.10.*; Pin-Priority: 1001). Beyond 20.10 lies another mode (swarm)."
-    ]
+    return [f"Docker {'.'.join(map(str, want))} {NO_CLASSIC_MODE}"]
 
 
 def _jump(have: Sequence[int], want: Sequence[int], settings: Json) -> List[str]:
     if "jump" in settings["despite"] or (have[0] == want[0] and want[1] - have[1] <= LONGEST_JUMP):
         return []
-    step = f"{have[0]}.{have[1] + LONGEST_JUMP}"
-    return [
-        f"Consul's makers support a jump of at most two versions, and this is one from {have[0]}.{have[1]} to {want[0]}.{want[1]}."
-        f" Upgrade to the newest {step} first. If they document this very jump, consent with overlay_upgrade_despite: [jump]."
-    ]
+    step, jump = f"{have[0]}.{have[1] + LONGEST_JUMP}", f"from {have[0]}.{have[1]} to {want[0]}.{want[1]}"
+    words = f"Consul's makers support a jump of at most two versions, and this is one {jump}. Upgrade to the newest {step} first."
+    return [f"{words} If they document this very jump, consent with overlay_upgrade_despite: [jump]."]
 
 
 def _downgrade(program: str, found: Json) -> str:
@@ -141,8 +140,8 @@ def _waits(seen: Json, found: Json, restart: str) -> str:
         return f"these containers would die: {names}. Consent with overlay_docker_restart: rolling"
     if numbers(seen["version"])[:2] != numbers(found["want"])[:2]:
         return (
-            f"live-restore is made for releases of one series, and {seen['version']} -> {found['want']} is none: the new engine may not find"
-            f" these running containers again: {names}. Consent with overlay_docker_restart: rolling"
+            f"live-restore is made for releases of one series, and {seen['version']} -> {found['want']} is none, so that the new engine"
+            f" may not find these running containers again: {names}. Consent with overlay_docker_restart: rolling"
         )
     return ""
 
@@ -172,15 +171,14 @@ def turns(found: List[Json], servers: Sequence[str], leader: str) -> List[Json]:
 
 def table(found: List[Json]) -> List[str]:
     """The rows for the terminal."""
-    columns = [("host", "host"), ("program", "program"), ("have", "is there"), ("want", "would be"), ("action", "action")]
-    cells = [[title for _key, title in columns] + [""]]
-    for entry in found:
-        cells.append(
-            [str(LABELS[entry[key]] if key == "program" else entry[key]) for key, _title in columns] + [entry["why"]]
-        )
-    widths = [max(len(line[number]) for line in cells) for number in range(len(columns))]
+    cells = [["host", "program", "is there", "would be", "action", ""], *[_cells(entry) for entry in found]]
+    widths = [max(len(line[number]) for line in cells) for number in range(5)]
     lines = ["  ".join(text.ljust(width) for text, width in zip(line, [*widths, 0])).rstrip() for line in cells]
     return [lines[0], *[line for entry, shown in zip(found, lines[1:]) for line in [shown, *_details(entry)]]]
+
+
+def _cells(entry: Json) -> List[str]:
+    return [entry["host"], LABELS[entry["program"]], *[str(entry[key]) for key in ("have", "want", "action", "why")]]
 
 
 def _details(entry: Json) -> List[str]:
@@ -193,21 +191,22 @@ def refusals(found: List[Json]) -> str:
     return "\n".join(["Nothing was changed on any host. This upgrade cannot be:", *lines]) if lines else ""
 
 
+GO_ON = "  To go on: mend what is said above, and run the same playbook with the same variables again; what is done is left as it is."
+GO_BACK = """  To go back where it is done: name the archive of before, and run it again with overlay_upgrade_despite: [downgrade]. From packages: on
+  the host itself, apt-get install --allow-downgrades with the files of before in /var/lib/multihost-overlay/upgrade, then systemctl restart
+  containerd docker, or multihost-overlay-consul (docs/day-2.md, Upgrade)."""
+
+
 def stopped(turn: Json, problem: str, back: str, passed: List[Json], left: List[Json]) -> str:
     """The last words of a run that stopped: what happened, who is done, how to go on, how to go back."""
+    lines = [
+        f"The upgrade stopped at {_names([turn])}: {problem.strip()}",
+        f"  {turn['host']}: {back}",
+        f"  Done in this run: {_names(passed)}.",
+        f"  Not touched: {_names(left)}.",
+    ]
+    return "\n".join([*lines, GO_ON, GO_BACK])
 
-    def names(some: List[Json]) -> str:
-        return ", ".join(f"{entry['host']} ({LABELS[entry['program']]})" for entry in some) or "none"
 
-    return "\n".join(
-        [
-            f"The upgrade stopped at {turn['host']} ({LABELS[turn['program']]}): {problem.strip()}",
-            f"  {turn['host']}: {back}",
-            f"  Done in this run: {names(passed)}.",
-            f"  Not touched: {names(left)}.",
-            "  To go on: mend what is said above, and run the same playbook with the same variables again; what is done is left as it is.",
-            "  To go back: give the variables of before (the archive's, or the packages' sources) and overlay_upgrade_despite: [downgrade], and"
-            " run it again. The packages of before are kept on each host in /var/lib/multihost-overlay/upgrade: apt-get install"
-            " --allow-downgrades ./*.deb there, then systemctl restart (docs/day-2.md, Upgrade).",
-        ]
-    )
+def _names(some: List[Json]) -> str:
+    return ", ".join(f"{entry['host']} ({LABELS[entry['program']]})" for entry in some) or "none"

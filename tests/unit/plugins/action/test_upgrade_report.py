@@ -59,7 +59,9 @@ def test_an_engine_without_the_classic_mode_is_refused_whatever_its_name_says(ac
     made, _shown = action
     due = variables(a=reading(engine=engine(**newer("20.10.24"))), b=reading(engine=engine()))
     new = packed(tmp_path, "docker-20.10.99.tgz", b"no client at all")
-    with pytest.raises(AnsibleActionFail, match=r"(?s)Nothing was changed.*no classic mode with consul \(it has clients for: no store"):
+    with pytest.raises(
+        AnsibleActionFail, match=r"(?s)Nothing was changed.*no classic mode with consul \(it has clients for: no store"
+    ):
         made._plan(args(archive={"path": new, "backend": "consul"}), due)
     good = packed(tmp_path, "docker-20.10.24.tgz", b"xx libkv/store/consul xx")
     assert made._plan(args(archive={"path": good, "backend": "consul"}), due)["turns"]

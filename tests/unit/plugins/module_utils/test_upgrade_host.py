@@ -37,7 +37,9 @@ def played(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Programs:
     monkeypatch.setattr(host, "run_program", run)
     monkeypatch.setattr(host.published_ports.kept, "__defaults__", (lambda *_argv: (1, "", ""),))
     monkeypatch.setattr(host.packages, "installed", states)
-    monkeypatch.setattr(host.packages, "keep", lambda present, folder: {name: f"{folder}/{name}.deb" for name in present})
+    monkeypatch.setattr(
+        host.packages, "keep", lambda present, folder: {name: f"{folder}/{name}.deb" for name in present}
+    )
     monkeypatch.setattr(host, "replace", lambda specs, free: seen.replaced.append((specs, free)))
     monkeypatch.setattr(host, "_is_up", lambda _program: seen.starts)
     monkeypatch.setattr(host.time, "sleep", lambda _seconds: None)

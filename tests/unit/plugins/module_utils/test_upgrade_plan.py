@@ -174,9 +174,9 @@ def test_the_table_and_the_refusals_name_every_host() -> None:
     found = plans.rows(seen, STRICT)
     lines = plans.table(found)
     assert lines[0].split()[:2] == ["host", "program"] and "newest that" in lines[1] and "refuse" in lines[2]
-    assert plans.refusals(found).startswith("Nothing was changed on any host.") and "- b: Docker 26.1.5" in plans.refusals(
-        found
-    )
+    assert plans.refusals(found).startswith(
+        "Nothing was changed on any host."
+    ) and "- b: Docker 26.1.5" in plans.refusals(found)
     assert plans.refusals(found[:1]) == ""
 
 
