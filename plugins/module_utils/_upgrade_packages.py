@@ -95,7 +95,7 @@ def refresh(run: Runner = run_program) -> None:
 
 @contextmanager
 def nothing_starts() -> Iterator[None]:
-    """While the block runs packages start and restart nothing. A policy that was there is put aside; after a killed run the next brings it back."""
+    """While the block runs packages start and restart nothing. What was there comes back, after a killed run with the next."""
     if os.path.exists(POLICY) and not _is_ours():
         os.replace(POLICY, ASIDE)
     write_atomic(POLICY, f"#!/bin/sh\n{MARK}exit 101\n".encode(), 0o755)

@@ -191,10 +191,11 @@ def refusals(found: List[Json]) -> str:
     return "\n".join(["Nothing was changed on any host. This upgrade cannot be:", *lines]) if lines else ""
 
 
-GO_ON = "  To go on: mend what is said above, and run the same playbook with the same variables again; what is done is left as it is."
-GO_BACK = """  To go back where it is done: name the archive of before, and run it again with overlay_upgrade_despite: [downgrade]. From packages: on
-  the host itself, apt-get install --allow-downgrades with the files of before in /var/lib/multihost-overlay/upgrade, then systemctl restart
-  containerd docker, or multihost-overlay-consul (docs/day-2.md, Upgrade)."""
+GO_ON = "  To go on: mend what is said above, and run the same playbook with the same variables again; what is done stays done."
+GO_BACK = """\
+  To go back where it is done: name the archive of before, and run it again with overlay_upgrade_despite: [downgrade].
+  From packages, on the host: apt-get install --allow-downgrades FILES, with those of before in /var/lib/multihost-overlay/upgrade, then
+  systemctl restart containerd docker, or multihost-overlay-consul (docs/day-2.md, Upgrade)."""
 
 
 def stopped(turn: Json, problem: str, back: str, passed: List[Json], left: List[Json]) -> str:

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +36,7 @@ def played(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Programs:
 
     monkeypatch.setattr(host, "FOLDER", str(tmp_path / "upgrade"))
     monkeypatch.setattr(host, "run_program", run)
-    monkeypatch.setattr(host.published_ports.kept, "__defaults__", (lambda *_argv: (1, "", ""),))
+    monkeypatch.setattr(host.published_ports, "kept", lambda _seconds: contextlib.nullcontext())
     monkeypatch.setattr(host.packages, "installed", states)
     monkeypatch.setattr(
         host.packages, "keep", lambda present, folder: {name: f"{folder}/{name}.deb" for name in present}
