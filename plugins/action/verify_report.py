@@ -39,6 +39,7 @@ TIMING: dict[str, Json] = {
     "patience": {"type": "float", "default": 10.0},
     "transport": {"type": "bool", "default": True},
     "peers": {"type": "int", "default": 0},
+    "only": {"type": "list", "elements": "str", "default": []},
     "rounds": {"type": "int", "default": 1},
     "streams": {"type": "int", "default": 0},
 }
@@ -85,6 +86,9 @@ def settings_problem(args: Json) -> str:
     wrong = [f"overlay_verify_{name} must be {bound} or more" for name, bound in LEAST.items() if args[name] < bound]
     if not 0 <= args["max_loss"] <= 1:
         wrong.append("overlay_verify_max_loss is a fraction, from 0 to 1")
+    unknown = sorted(set(args["only"]) - set(args["hosts"]))
+    if unknown:
+        wrong.append(f"overlay_verify_hosts has {', '.join(unknown)}, which the overlay has not")
     if args["streams"] and not args["transport"]:
         wrong.append("overlay_verify_streams needs overlay_verify_transport")
     if not wrong:
@@ -94,12 +98,17 @@ def settings_problem(args: Json) -> str:
 
 def books_problem(args: Json) -> list[str]:
     """Whether more is to be written down than a controller can hold at once."""
-    pairs = sum(map(len, partners(args["hosts"], args["peers"])))
+    pairs = sum(map(len, partners(args["hosts"], args["peers"], places(args))))
     books = args["rounds"] * max(1, pairs * len(args["networks"]))
     if args["rounds"] == 1 or books <= MOST_BOOKS:
         return []
     many = f"overlay_verify_rounds is {args['rounds']}, which makes {books} results of pairs, and {MOST_BOOKS} are the most"
     return [f"{many}: fewer rounds, or fewer overlay_verify_peers"]
+
+
+def places(args: Json) -> list[int]:
+    """Where the hosts stand whose pairs alone are wanted."""
+    return sorted(args["hosts"].index(host) for host in set(args["only"]))
 
 
 def on_controller(path: str) -> str:
@@ -193,6 +202,7 @@ class ActionModule(ActionBase):
         started = registered(task_vars["hostvars"], args["hosts"], STARTED, args["run"]["id"])
         elapsed = max(0.0, time.time() - args["run"]["begun"])
         timing = {key: args[key] for key in TIMING}
+        timing["only"] = places(args)
         timing["stop"] = stop(elapsed, len(args["hosts"]), int(task_vars.get("ansible_forks", 5)), args["patience"])
         underlay = {host: args["addresses"][host] for host in args["hosts"]}
         return {"plan": make_plan(args["run"], underlay, args["networks"], started, timing), "at": time.time()}

@@ -14,11 +14,12 @@ from ansible_collections.multihost.overlay.plugins.module_utils._store import TL
 
 
 class ConsulError(Exception):
-    """Consul does not do it; the message has its own words. ``status`` is its answer's, 0 where there was none."""
+    """Consul does not do it; the message has its own words. ``status`` and ``body`` are its answer's, 0 and empty where there was none."""
 
-    def __init__(self, message: str, status: int) -> None:
+    def __init__(self, message: str, status: int, body: str = "") -> None:
         super().__init__(message)
         self.status = status
+        self.body = body
 
 
 class Consul:
@@ -50,7 +51,7 @@ class Consul:
             what = "/".join(path.partition("?")[0].split("/")[:2])
             words = exc.read().decode("utf-8", "replace").strip()
             raise ConsulError(
-                f"Consul at {self.url} answers {method} {what} with {exc.code}: {words}", exc.code
+                f"Consul at {self.url} answers {method} {what} with {exc.code}: {words}", exc.code, words
             ) from exc
         except (URLError, OSError, ValueError) as exc:
             raise ConsulError(f"Consul at {self.url} does not answer: {exc}", 0) from exc

@@ -143,7 +143,7 @@ class Engine:
         return [path for path in paths if started and os.path.exists(path) and os.stat(path).st_mtime > started]
 
     def other_binary(self) -> str:
-        """The program that the unit starts, if the running one is another; else nothing."""
+        """The program that the unit starts, if the running one is another, or was replaced on the disk since; else nothing."""
         pid = self.pid()
         if not pid:
             return ""
@@ -153,7 +153,8 @@ class Engine:
             return ""
         words = merge_unit(unit_files()).start.split()
         wanted = words[0] if words else ""
-        different = wanted.endswith("/dockerd") and os.path.realpath(wanted) != runs.replace(" (deleted)", "")
+        # Of a file that was replaced under a running program the kernel says so: " (deleted)".
+        different = wanted.endswith("/dockerd") and os.path.realpath(wanted) != runs
         return wanted if different else ""
 
     def has_overlay_networks(self) -> bool | None:

@@ -296,7 +296,7 @@ def _make_row(books: Books, network: str, source: str, target: str) -> Json | No
 
 def make_rows(books: Books) -> List[Json]:
     """One row for each expected ordered pair and network, whatever happened; of a further round those that were measured."""
-    peers = partners(books.hosts, books.plan["timing"]["peers"])
+    peers = partners(books.hosts, books.plan["timing"]["peers"], books.plan["timing"].get("only", ()))
     rows = [
         _make_row(books, network, source, books.hosts[target])
         for network in books.plan["networks"]
@@ -333,6 +333,8 @@ def make_report(plan: Json, rows: List[Json], checks: List[Json], seconds: float
     }
     if plan["timing"]["peers"]:
         summary["peers"] = plan["timing"]["peers"]
+    if plan["timing"].get("only"):
+        summary["only"] = [plan["hosts"][place] for place in plan["timing"]["only"]]
     return {
         "schema_version": SCHEMA_VERSION,
         "networks": plan["networks"],

@@ -76,6 +76,11 @@ options:
     description: With how many peers each host is measured at least; 0 for all.
     type: int
     default: 0
+  only:
+    description: Measure only the pairs in which one of these of O(hosts) is; empty for all.
+    type: list
+    elements: str
+    default: []
   rounds:
     description: How many times every pair is measured.
     type: int

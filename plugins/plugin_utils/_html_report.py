@@ -210,7 +210,7 @@ def matrices_of(topology: Mapping[str, Any], verify: Source) -> list[Json]:
             network,
             topology["hosts"],
             [row for row in verify.rows if row["network"] == network],
-            "peers" in verify.summary,
+            "peers" in verify.summary or "only" in verify.summary,
         )
         for network in topology["networks"]
     ]
@@ -266,7 +266,7 @@ def view(sources: Sources, topology: Mapping[str, Any], now: float, refused: boo
         "more_failed": max(0, len(failed) - NAMED),
         "failed_pairs": len(not_good(sources["verify"].rows)),
         "checks": checks_view(sources["verify"]),
-        "sampled": "peers" in sources["verify"].summary,
+        "sampled": bool({"peers", "only"} & set(sources["verify"].summary)),
         "picture": picture(whole, sources["verify"].rows),
         "findings": [findings_view(sources[name], now) for name in ("preflight", "doctor")],
         "hosts": hosts_view(whole, ordered),

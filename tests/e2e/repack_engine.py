@@ -82,6 +82,13 @@ def lay_out(root: Path, target: Path) -> None:
         subprocess.run([patchelf, "--set-rpath", "$ORIGIN/lib", str(target / name)], check=True)
 
 
+def renumber(program: Path, old: str, new: str) -> None:
+    """Have a program say another version, of the same length: there is no second one of the series to be had."""
+    data = program.read_bytes()
+    assert old.encode() in data and len(old) == len(new), f"{program} does not say {old}"
+    program.write_bytes(data.replace(old.encode(), new.encode()))
+
+
 def pack(folder: Path, output: Path) -> str:
     """The same folder makes the same archive, up to gzip's time."""
 
@@ -95,22 +102,26 @@ def pack(folder: Path, output: Path) -> str:
     return hashlib.sha256(output.read_bytes()).hexdigest()
 
 
-def repack(output: Path, mirror: str, release: str = "bullseye") -> str:
-    """Download, unpack, pack; the archive's SHA-256."""
+def repack(output: Path, mirror: str, release: str = "bullseye", versions: Sequence[str] = ()) -> str:
+    """Download, unpack, pack; the archive's SHA-256. With ``versions``, what it says and what it shall say instead."""
     with tempfile.TemporaryDirectory() as folder:
         work = Path(folder)
         for package in download(mirror, release, work):
             subprocess.run(["dpkg-deb", "-x", str(package), str(work / "root")], check=True)
         lay_out(work / "root", work / "docker")
+        for name in ("dockerd", "docker") if versions else ():
+            renumber(work / "docker" / name, *versions)
         return pack(work / "docker", output)
 
 
-def zip_consul(output: Path, mirror: str, release: str = "bullseye") -> str:
-    """Debian's Consul in an archive laid out as its makers' ones; the archive's SHA-256."""
+def zip_consul(output: Path, mirror: str, release: str = "bullseye", versions: Sequence[str] = ()) -> str:
+    """Debian's Consul in an archive laid out as its makers' ones; the archive's SHA-256. ``versions`` as above."""
     with tempfile.TemporaryDirectory() as folder:
         work = Path(folder)
         for package in download(mirror, release, work, ("consul",)):
             subprocess.run(["dpkg-deb", "-x", str(package), str(work / "root")], check=True)
+        if versions:
+            renumber(work / "root" / "usr/bin/consul", *versions)
         with zipfile.ZipFile(output, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
             archive.write(work / "root" / "usr/bin/consul", "consul")
     return hashlib.sha256(output.read_bytes()).hexdigest()

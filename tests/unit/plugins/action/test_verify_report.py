@@ -29,6 +29,7 @@ DEFAULTS = {
     "patience": 10.0,
     "transport": True,
     "peers": 0,
+    "only": [],
     "rounds": 1,
     "streams": 0,
     "max_loss": 0.0,
@@ -273,3 +274,13 @@ def test_a_baseline_that_could_not_be_written_is_refused_too(action, tmp_path):
 def test_a_factor_below_one_is_refused(action):
     with pytest.raises(AnsibleActionFail, match="overlay_verify_slower must be 1 or more"):
         begin(action, slower=0.5)
+
+
+def test_pairs_of_some_hosts_alone(action):
+    with pytest.raises(AnsibleActionFail, match="overlay_verify_hosts has c, which the overlay has not"):
+        begin(action, only=["c"])
+    run = begin(action, only=["b"])
+    task_vars = {"hostvars": {host: {verify_report.STARTED: STARTED} for host in HOSTS}, "ansible_forks": 5}
+    wanted = {"run": run, "hosts": HOSTS, "networks": ["net"], "addresses": {"a": "10.0.0.1", "b": "10.0.0.2"}}
+    plan = action._plan({**DEFAULTS, **wanted, "only": ["b"]}, task_vars)["plan"]
+    assert plan["timing"]["only"] == [1]
