@@ -26,12 +26,12 @@ class Consul:
         self.url = url.rstrip("/")
         self.headers = {"X-Consul-Token": token, "Content-Type": "application/json"}
 
-    def ask(self, method: str, path: str, body: Any = None) -> Any:
+    def ask(self, method: str, path: str, body: Any = None, timeout: float = 15) -> Any:
         """One call; ``path`` is what comes behind /v1/."""
         data = None if body is None else json.dumps(body).encode()
         try:
             answer = open_url(
-                f"{self.url}/v1/{path}", method=method, data=data, headers=self.headers, timeout=15, use_proxy=False
+                f"{self.url}/v1/{path}", method=method, data=data, headers=self.headers, timeout=timeout, use_proxy=False
             )
             return json.loads(answer.read() or b"null")
         except HTTPError as exc:
