@@ -11,6 +11,7 @@ from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
 
 from ansible_collections.multihost.overlay.plugins.action.verify_report import plain
+from ansible_collections.multihost.overlay.plugins.plugin_utils._inventory import agreed
 from ansible_collections.multihost.overlay.plugins.plugin_utils._removal import judge, plan, story
 
 ARGUMENTS: dict[str, dict[str, Any]] = {
@@ -24,7 +25,9 @@ ARGUMENTS: dict[str, dict[str, Any]] = {
     "allow_any_count": {"type": "bool", "default": False},
     "confirmed": {"type": "bool", "default": False},
     "restart": {"type": "str", "default": "safe"},
-    "addresses": {"type": "dict", "default": {}},
+    "address": {"type": "str", "default": ""},
+    "others": {"type": "list", "elements": "str", "default": []},
+    "skip_unreachable": {"type": "bool", "default": False},
 }
 # What the tasks of role overlay register on the hosts that they ask.
 HOST, STORE = "__overlay_preflight_result", "__overlay_removal_member"
@@ -33,14 +36,17 @@ Json = dict[str, Any]
 
 
 def told(hostvars: Any, name: str) -> Json:
-    """What the one host that was asked has registered."""
-    answers = (plain(hostvars[host].get(name)) for host in hostvars)
-    return next((found for found in answers if found and not found.get("skipped")), {})
+    """What a host that was asked has registered; of several the one that knows a leader, or at least an answer."""
+    answers = [plain(hostvars[host].get(name) or {}) for host in hostvars]
+    asked = [found for found in answers if found and not found.get("skipped")]
+    ranked = sorted(asked, key=lambda found: (not found.get("leader"), bool(trouble(found))))
+    return ranked[0] if ranked else {}
 
 
-def troubles(*results: Json) -> list[str]:
-    """What could not be asked."""
-    return [str(found.get("msg", "no message")) for found in results if found.get("failed") or found.get("unreachable")]
+def trouble(result: Json) -> str:
+    """Why it could not be asked."""
+    bad = result.get("failed") or result.get("unreachable") or result.get("failed_when_result") or "exception" in result
+    return str(result.get("msg", "no message")) if bad else ""
 
 
 def observations(args: Json, hostvars: Any) -> Json:
@@ -48,15 +54,16 @@ def observations(args: Json, hostvars: Any) -> Json:
     node = hostvars[args["node"]]
     host, containers, engine = (plain(node.get(name)) or {} for name in (HOST, CONTAINERS, ENGINE))
     store, left = told(hostvars, STORE), told(hostvars, LEFT)
-    reached = bool(host.get("findings") is not None and not host.get("unreachable"))
-    asked = troubles(store, left) + (troubles(containers, engine) if reached else [])
+    reached = "findings" in host
+    asked = [left, *([containers, engine] if reached else [])]
     return {
         "reached": reached,
         "unread": "" if reached or host.get("unreachable") else str(host.get("msg", "no message")),
-        "troubles": asked,
+        "troubles": [text for text in map(trouble, asked) if text],
+        "silent": [name for name in args["others"] if "findings" not in (plain(hostvars[name].get(HOST)) or {})],
         "member": store.get("member", ""),
         "leader": store.get("leader", ""),
-        "why": f": {store['why']}" if store.get("why") else "",
+        "why": store.get("why") or trouble(store),
         "voters": store.get("voters", []) if args["managed"] else None,
         "registered": bool(left.get("nodes")),
         "endpoints": left.get("endpoints", []),
@@ -79,15 +86,24 @@ class ActionModule(ActionBase):
         variables = task_vars or {}
         _validation, args = self.validate_argument_spec(ARGUMENTS)
         if args["state"] == "planned":
-            groups, errors = plan(args, plain(variables["groups"]))
+            groups, errors = plan(self._of_the_cluster(args, variables), plain(variables["groups"]))
             result.update(changed=False, groups=groups)
         else:
             seen = observations(args, variables["hostvars"])
             lines, errors = story(args, seen), judge(args, seen)
             for line in lines:
                 Display().display(f"remove_node: {line}", color=COLOR_CHANGED)
-            result.update(changed=False, story=lines, alive=seen["reached"])
+            result.update(changed=False, story=lines, alive=seen["reached"], address=args["address"])
         if errors:
             text = "\n".join(f"  - {error}" for error in errors)
             result.update(failed=True, msg=f"The host is not taken out; nothing was changed on any host.\n{text}")
         return result
+
+    @staticmethod
+    def _of_the_cluster(args: Json, variables: Json) -> Json:
+        """With what the inventory sets for its hosts, which the controller's own variables do not have."""
+        groups = variables["groups"]
+        members = [*groups.get(args["store_group"], []), *groups.get(args["hosts_group"], [])]
+        names = {"managed": "overlay_consul_manage", "allow_any_count": "overlay_store_allow_any_count"}
+        found = {key: agreed(name, members, variables["hostvars"], args[key])[0] for key, name in names.items()}
+        return {**args, **found}

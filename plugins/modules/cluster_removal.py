@@ -68,10 +68,19 @@ options:
     description: When the node's engine may be restarted; V(safe), V(rolling) or V(never).
     type: str
     default: safe
-  addresses:
-    description: The hosts' underlay addresses.
-    type: dict
-    default: {}
+  address:
+    description: The host's underlay address.
+    type: str
+    default: ""
+  others:
+    description: The members that stay.
+    type: list
+    elements: str
+    default: []
+  skip_unreachable:
+    description: Whether to go on without those of O(others) that cannot be reached.
+    type: bool
+    default: false
 """
 
 EXAMPLES = r"""
@@ -94,6 +103,11 @@ story:
   elements: str
   returned: O(state=judged)
   sample: ["node4 is alive", "the engine of node4 is restarted"]
+address:
+  description: The host's underlay address, for those who do not know it any more.
+  type: str
+  returned: O(state=judged)
+  sample: 10.88.0.14
 alive:
   description: Whether the node itself can be asked.
   type: bool

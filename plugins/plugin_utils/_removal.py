@@ -10,6 +10,7 @@ from typing import Any
 from ansible_collections.multihost.overlay.plugins.plugin_utils._inventory import SERVER_COUNTS
 
 # In-memory groups that the plays go by: members while a replacement joins, members in the end, the host itself, and its replacement.
+JOINT, LEFT = "overlay_removal", "overlay_remaining"
 JOINT_STORE, JOINT_HOSTS = "overlay_removal_store", "overlay_removal_hosts"
 LEFT_STORE, LEFT_HOSTS = "overlay_remaining_store", "overlay_remaining_hosts"
 LEAVING, JOINING = "overlay_leaving", "overlay_joining"
@@ -30,10 +31,14 @@ def joined(names: Sequence[str], name: str) -> list[str]:
 def members(asked: Mapping[str, Any], store: Sequence[str], hosts: Sequence[str]) -> dict[str, list[str]]:
     """Group -> its hosts."""
     node, other = asked["node"], asked["replace_with"]
+    servers = joined(store, other)
+    every = list(dict.fromkeys([*servers, *hosts]))
     return {
-        JOINT_STORE: joined(store, other),
+        JOINT: every,
+        JOINT_STORE: servers,
         JOINT_HOSTS: list(hosts),
-        LEFT_STORE: without(joined(store, other), node),
+        LEFT: without(every, node),
+        LEFT_STORE: without(servers, node),
         LEFT_HOSTS: without(hosts, node),
         LEAVING: [node],
         JOINING: [other] if other else [],
@@ -99,7 +104,7 @@ def plan(asked: Mapping[str, Any], groups: Mapping[str, Sequence[str]]) -> tuple
             "--limit: every host that remains is to close its ports to the one that leaves, and to prove that it still reaches the others. "
             "Run it without --limit."
         ]
-    store, hosts, known = (list(groups.get(asked[name], [])) for name in ("store_group", "hosts_group", "all"))
+    store, hosts, known = (list(groups.get(name, [])) for name in (asked["store_group"], asked["hosts_group"], "all"))
     errors = check_node(asked, known, store, hosts)
     if not errors:
         left = members(asked, store, hosts)[LEFT_STORE]
@@ -136,7 +141,7 @@ def check_quorum(node: str, other: str, seen: Mapping[str, Any]) -> list[str]:
     if seen["voters"] is None:
         return []
     if not seen["leader"]:
-        return [f"the store has no leader now{seen['why']}, so that nothing can be taken out of it. {LOST}"]
+        return [f"the store has no leader now ({seen['why'] or 'nobody says why'}), so that nothing can be taken out of it. {LOST}"]
     alive = {row["node"] for row in seen["voters"] if row["alive"]}
     every = {row["node"] for row in seen["voters"]}
     # With its replacement, without it, or only without it.
@@ -174,7 +179,12 @@ def check_consent(node: str, seen: Mapping[str, Any], asked: Mapping[str, Any]) 
 def judge(asked: Mapping[str, Any], seen: Mapping[str, Any]) -> list[str]:
     """Why nothing is done."""
     node, other = asked["node"], asked["replace_with"]
-    errors = [f"{node}: {text}" for text in seen["troubles"]]
+    errors = [f"it could not be asked: {text}" for text in seen["troubles"]]
+    if seen["silent"] and not asked["skip_unreachable"]:
+        errors.append(
+            f"{', '.join(seen['silent'])} cannot be reached or read either, and would go on taking {node} for a peer. Bring them back, or go on "
+            "without them with overlay_skip_unreachable: true, and run site.yml when they are back."
+        )
     return [*errors, *check_life(node, seen), *check_quorum(node, other, seen), *check_consent(node, seen, asked)]
 
 
