@@ -35,41 +35,40 @@ CONTAINERS, ENGINE, LEFT = "__overlay_removal_containers", "__overlay_removal_en
 Json = dict[str, Any]
 
 
-def told(hostvars: Any, name: str) -> Json:
-    """What a host that was asked has registered; of several the one that knows a leader, or at least an answer."""
+def told(hostvars: Any, name: str, key: str) -> Json:
+    """What a host that was asked has registered; of several one that knows a leader, or has an answer."""
     answers = [plain(hostvars[host].get(name) or {}) for host in hostvars]
     asked = [found for found in answers if found and not found.get("skipped")]
-    ranked = sorted(asked, key=lambda found: (not found.get("leader"), bool(trouble(found))))
-    return ranked[0] if ranked else {}
+    return next(iter(sorted(asked, key=lambda found: (not found.get("leader"), key not in found))), {})
 
 
-def trouble(result: Json) -> str:
-    """Why it could not be asked."""
-    bad = result.get("failed") or result.get("unreachable") or result.get("failed_when_result") or "exception" in result
-    return str(result.get("msg", "no message")) if bad else ""
+def trouble(result: Json, key: str) -> str:
+    """Why it could not be asked: its task was let fail, and there is no answer in what it has left."""
+    unasked = not result or result.get("skipped") or key in result
+    return "" if unasked else str(result.get("msg", "no message"))
 
 
 def observations(args: Json, hostvars: Any) -> Json:
     """All that was said of the node and of the store."""
     node = hostvars[args["node"]]
     host, containers, engine = (plain(node.get(name)) or {} for name in (HOST, CONTAINERS, ENGINE))
-    store, left = told(hostvars, STORE), told(hostvars, LEFT)
+    store, left = told(hostvars, STORE, "leader"), told(hostvars, LEFT, "nodes")
     reached = "findings" in host
-    asked = [left, *([containers, engine] if reached else [])]
+    asked = [trouble(left, "nodes"), trouble(containers, "containers"), trouble(engine, "restart_pending")]
     return {
         "reached": reached,
         "unread": "" if reached or host.get("unreachable") else str(host.get("msg", "no message")),
-        "troubles": [text for text in map(trouble, asked) if text],
+        "troubles": [text for text in asked if text],
         "silent": [name for name in args["others"] if "findings" not in (plain(hostvars[name].get(HOST)) or {})],
         "member": store.get("member", ""),
         "leader": store.get("leader", ""),
-        "why": store.get("why") or trouble(store),
+        "why": store.get("why") or trouble(store, "leader"),
         "voters": store.get("voters", []) if args["managed"] else None,
         "registered": bool(left.get("nodes")),
         "endpoints": left.get("endpoints", []),
-        "containers": containers.get("containers", []) if reached else [],
-        "restarts": bool(engine.get("restart_pending")) and reached,
-        "dying": [row for row in engine.get("containers", []) if row["would_die"]] if reached else [],
+        "containers": containers.get("containers", []),
+        "restarts": bool(engine.get("restart_pending")),
+        "dying": [row for row in engine.get("containers", []) if row["would_die"]],
     }
 
 
