@@ -31,7 +31,12 @@ class Consul:
         data = None if body is None else json.dumps(body).encode()
         try:
             answer = open_url(
-                f"{self.url}/v1/{path}", method=method, data=data, headers=self.headers, timeout=timeout, use_proxy=False
+                f"{self.url}/v1/{path}",
+                method=method,
+                data=data,
+                headers=self.headers,
+                timeout=timeout,
+                use_proxy=False,
             )
             return json.loads(answer.read() or b"null")
         except HTTPError as exc:

@@ -175,7 +175,7 @@ def deletion(key: str, endpoint: Mapping[str, Any], count: Mapping[str, Any] | N
 
 
 def cleared(sequence: bytes, bit: int) -> bytes:
-    """libnetwork's bit sequence without one bit: two numbers (bits, and those that are free), then blocks with the number of their repeats."""
+    """libnetwork's bit sequence without one bit: two numbers (all bits, and free ones), then blocks with the number of their repeats."""
     bits, free = struct.unpack(">QQ", sequence[:16])
     blocks = [struct.unpack(">IQ", sequence[at : at + 12]) for at in range(16, len(sequence) - 11, 12)]
     target, position, runs, found = bit // 32, 0, [], False
@@ -205,7 +205,9 @@ def pool_keys(one: Step, observed: Observed) -> list[tuple[str, int]]:
         return []
     if [row["ipv4"] for row in same].count(one["address"]) > 1:
         return []
-    subnets = [text for row in observed["store"]["networks"] if row["id"] == one["network_id"] for text in row["subnets"]]
+    subnets = [
+        text for row in observed["store"]["networks"] if row["id"] == one["network_id"] for text in row["subnets"]
+    ]
     return [
         (f"{LIBNETWORK}ipam/default/data/GlobalDefault/{text}/", int(address) - int(network.network_address))
         for text, network in ((text, ipaddress.IPv4Network(text)) for text in subnets if ":" not in text)

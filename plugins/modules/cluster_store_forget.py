@@ -161,7 +161,9 @@ def forget(reader: Reader, params: Mapping[str, Any], observed: Json) -> str:
         failed = [one["error"] for one in map(repairer.do, steps) if one["error"]]
         deregister(repairer.keys, nodes)
         observed = look(reader, params["store_token"])
-    raise RepairError(f"the store still has {len(steps)} endpoints of {address}: {'; '.join(failed) or 'they came back'}")
+    raise RepairError(
+        f"the store still has {len(steps)} endpoints of {address}: {'; '.join(failed) or 'they came back'}"
+    )
 
 
 def run(module: AnsibleModule) -> Json:

@@ -179,7 +179,8 @@ def await_vote(consul: Consul, params: Mapping[str, Any]) -> Seen:
     )
     if name not in {row["node"] for row in seen["voters"]}:
         raise ConsulError(
-            f"{name} has not become a server with a vote within {params['wait']} s: see journalctl -u {params['unit']} there", 0
+            f"{name} has not become a server with a vote within {params['wait']} s: see journalctl -u {params['unit']} there",
+            0,
         )
     return seen
 
@@ -260,7 +261,10 @@ def run(params: Dict[str, Any], check_mode: bool) -> Dict[str, Any]:
     else:
         seen = see(consul, params)
     steps = seen.get("steps", [])
-    diff = {"before": f"{params['name']}\n" if steps else "", "after": "".join(f"{params['name']}: {step}\n" for step in steps)}
+    diff = {
+        "before": f"{params['name']}\n" if steps else "",
+        "after": "".join(f"{params['name']}: {step}\n" for step in steps),
+    }
     shown = {name: seen[name] for name in ("member", "leader", "why", "voters")}
     return {"changed": bool(steps), "steps": steps, "diff": diff, **shown}
 

@@ -136,7 +136,12 @@ def run(params: Mapping[str, Any], check_mode: bool) -> Json:
     for container in due if not check_mode else []:
         take_off(client, container, overlays)
     before = "".join(f"{row['name']}: {', '.join(row['networks'])}\n" for row in due)
-    diff = {"before": before, "after": "", "before_header": "on overlay networks", "after_header": "on overlay networks"}
+    diff = {
+        "before": before,
+        "after": "",
+        "before_header": "on overlay networks",
+        "after_header": "on overlay networks",
+    }
     return {"changed": bool(due), "containers": containers, "diff": diff}
 
 

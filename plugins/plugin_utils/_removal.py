@@ -54,8 +54,10 @@ def check_node(asked: Mapping[str, Any], known: Sequence[str], store: Sequence[s
         return [f"node: {node}: one host at a time. Run this again for the next one."]
     if node not in known:
         return [
-            f"node: {node} is not in the inventory. Its name and address are needed until it is out: leave it in the inventory "
-            "(or put it back), run this, then delete it there."
+            (
+                f"node: {node} is not in the inventory. Its name and address are needed until it is out: leave it in the inventory "
+                "(or put it back), run this, then delete it there."
+            )
         ]
     if node not in store and node not in hosts:
         return [f"node: {node} is in neither group of the cluster, so that there is nothing to take it out of."]
@@ -85,15 +87,19 @@ def check_number(asked: Mapping[str, Any], store: Sequence[str], left: Sequence[
         return []
     if not left:
         return [
-            f"node: {node} is the last host of the store: its secrets and networks would be gone with it. Give "
-            "-e replace_with=NAME, a host of the inventory that takes its place."
+            (
+                f"node: {node} is the last host of the store: its secrets and networks would be gone with it. Give "
+                "-e replace_with=NAME, a host of the inventory that takes its place."
+            )
         ]
     if len(left) in SERVER_COUNTS or asked["allow_any_count"]:
         return []
     return [
-        f"node: {node} is a host of the store, and without it there are {len(left)} ({', '.join(left)}): an even number survives no more "
-        "failures than one host less. Give -e replace_with=NAME, a host of the inventory that takes its place, or allow it with "
-        "overlay_store_allow_any_count: true."
+        (
+            f"node: {node} is a host of the store, and without it there are {len(left)} ({', '.join(left)}): an even number survives "
+            "no more failures than one host less. Give -e replace_with=NAME, a host of the inventory that takes its place, or allow it with "
+            "overlay_store_allow_any_count: true."
+        )
     ]
 
 
@@ -101,8 +107,10 @@ def plan(asked: Mapping[str, Any], groups: Mapping[str, Sequence[str]]) -> tuple
     """(group -> hosts, errors). Of a removal that cannot be there are no groups."""
     if asked["limit"]:
         return {}, [
-            "--limit: every host that remains is to close its ports to the one that leaves, and to prove that it still reaches the others. "
-            "Run it without --limit."
+            (
+                "--limit: every host that remains is to close its ports to the one that leaves, and to prove that it still reaches "
+                "the others. Run it without --limit."
+            )
         ]
     store, hosts, known = (list(groups.get(name, [])) for name in (asked["store_group"], asked["hosts_group"], "all"))
     errors = check_node(asked, known, store, hosts)
@@ -124,15 +132,19 @@ def check_life(node: str, seen: Mapping[str, Any]) -> list[str]:
     if seen["reached"]:
         return []
     if seen["unread"]:
-        return [f"{node} answers and cannot be read: {seen['unread']}. Cure that, or power the host off and run this again."]
+        return [
+            f"{node} answers and cannot be read: {seen['unread']}. Cure that, or power the host off and run this again."
+        ]
     where = "Consul sees its agent alive" if seen["member"] == "alive" else ""
     if not where and not seen["member"] and seen["registered"]:
         where = "its engine is still registered in the store (docker/nodes)"
     if not where:
         return []
     return [
-        f"{node} cannot be reached by Ansible, but {where}: its containers may run, and their addresses would be given to others. Cure the "
-        "connection, or power the host off. If it has just died, run this again in two minutes."
+        (
+            f"{node} cannot be reached by Ansible, but {where}: its containers may run, and their addresses would be given to "
+            "others. Cure the connection, or power the host off. If it has just died, run this again in two minutes."
+        )
     ]
 
 
@@ -141,7 +153,9 @@ def check_quorum(node: str, other: str, seen: Mapping[str, Any]) -> list[str]:
     if seen["voters"] is None:
         return []
     if not seen["leader"]:
-        return [f"the store has no leader now ({seen['why'] or 'nobody says why'}), so that nothing can be taken out of it. {LOST}"]
+        return [
+            f"the store has no leader now ({seen['why'] or 'nobody says why'}), so that nothing can be taken out of it. {LOST}"
+        ]
     alive = {row["node"] for row in seen["voters"] if row["alive"]}
     every = {row["node"] for row in seen["voters"]}
     # With its replacement, without it, or only without it.
@@ -151,8 +165,10 @@ def check_quorum(node: str, other: str, seen: Mapping[str, Any]) -> list[str]:
         if len(there) < quorum(len(step)):
             dead = ", ".join(sorted(step - there))
             return [
-                f"of the store's servers {', '.join(sorted(step))}, {quorum(len(step))} must be alive, and {dead} is not: without {node} the "
-                f"store would have no quorum. Bring {dead} back first, or take that one out before."
+                (
+                    f"of the store's servers {', '.join(sorted(step))}, {quorum(len(step))} must be alive, and {dead} is not: without "
+                    f"{node} the store would have no quorum. Bring {dead} back first, or take that one out before."
+                )
             ]
     return []
 
@@ -182,23 +198,30 @@ def judge(asked: Mapping[str, Any], seen: Mapping[str, Any]) -> list[str]:
     errors = [f"it could not be asked: {text}" for text in seen["troubles"]]
     if seen["silent"] and not asked["skip_unreachable"]:
         errors.append(
-            f"{', '.join(seen['silent'])} cannot be reached or read either, and would go on taking {node} for a peer. Bring them back, or go on "
-            "without them with overlay_skip_unreachable: true, and run site.yml when they are back."
+            f"{', '.join(seen['silent'])} cannot be reached or read, and would go on taking {node} for a peer. Bring them back, or "
+            "go on without them with overlay_skip_unreachable: true, and run site.yml when they are back."
         )
     return [*errors, *check_life(node, seen), *check_quorum(node, other, seen), *check_consent(node, seen, asked)]
+
+
+def leaving(row: Mapping[str, Any]) -> str:
+    """A container, and the commands that bring it back."""
+    state = "running" if row["running"] else "stopped"
+    return f"{state} container {row['name']} leaves {', '.join(row['networks'])}; back with: {'; '.join(row['back'])}"
 
 
 def story(asked: Mapping[str, Any], seen: Mapping[str, Any]) -> list[str]:
     """What is going to happen, a line each."""
     node = asked["node"]
     lines = [f"{node} is {'alive' if seen['reached'] else 'dead, as Ansible and the store see it'}"]
-    for row in seen["containers"]:
-        state = "running" if row["running"] else "stopped"
-        lines.append(f"{state} container {row['name']} leaves {', '.join(row['networks'])}; back with: {'; '.join(row['back'])}")
-    if seen["reached"] and seen["restarts"]:
+    lines += [leaving(row) for row in seen["containers"]]
+    if seen["restarts"]:
         lines.append(f"the engine of {node} is restarted")
-    for row in seen["endpoints"] if not seen["reached"] else []:
-        lines.append(f"the store forgets container {row['name']} ({row['address'] or 'no address'}) on {row['network']}")
+    gone = seen["endpoints"] if not seen["reached"] else []
+    lines += [
+        f"the store forgets container {row['name']} ({row['address'] or 'no address'}) on {row['network']}"
+        for row in gone
+    ]
     if asked["replace_with"]:
         lines.append(f"{asked['replace_with']} becomes a server of the store, before {node} leaves it")
     return lines

@@ -203,7 +203,9 @@ def test_the_story_has_the_way_back() -> None:
     assert "the engine of h4 is restarted" in lines
     assert lines[-1].startswith("spare becomes a server")
     gone = [{"name": "web", "address": "10.0.0.2/24", "network": "shop"}]
-    assert _removal.story(ASKED, {**DEAD, "endpoints": gone})[1] == "the store forgets container web (10.0.0.2/24) on shop"
+    assert (
+        _removal.story(ASKED, {**DEAD, "endpoints": gone})[1] == "the store forgets container web (10.0.0.2/24) on shop"
+    )
 
 
 # -- what the tasks before have registered
