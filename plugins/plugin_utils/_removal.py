@@ -97,8 +97,8 @@ def check_number(asked: Mapping[str, Any], store: Sequence[str], left: Sequence[
     return [
         (
             f"node: {node} is a host of the store, and without it there are {len(left)} ({', '.join(left)}): an even number survives "
-            "no more failures than one host less. Give -e replace_with=NAME, a host of the inventory that takes its place, or allow it with "
-            "overlay_store_allow_any_count: true."
+            "no more failures than one host less. Give -e replace_with=NAME, a host of the inventory that takes its place, or allow it "
+            "with overlay_store_allow_any_count: true."
         )
     ]
 
@@ -196,7 +196,9 @@ def judge(asked: Mapping[str, Any], seen: Mapping[str, Any]) -> list[str]:
     """Why nothing is done."""
     node, other = asked["node"], asked["replace_with"]
     errors = [f"it could not be asked: {text}" for text in seen["troubles"]]
-    if seen["silent"] and not asked["skip_unreachable"]:
+    if other in seen["silent"]:
+        errors.append(f"replace_with: {other} cannot be reached or read, and is to become a server.")
+    elif seen["silent"] and not asked["skip_unreachable"]:
         errors.append(
             f"{', '.join(seen['silent'])} cannot be reached or read, and would go on taking {node} for a peer. Bring them back, or "
             "go on without them with overlay_skip_unreachable: true, and run site.yml when they are back."

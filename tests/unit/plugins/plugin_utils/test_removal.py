@@ -194,6 +194,8 @@ def test_others_that_cannot_be_asked_are_named() -> None:
     (error,) = judge({**SEEN, "silent": ["h2"]})
     assert error.startswith("h2 cannot be reached")
     assert judge({**SEEN, "silent": ["h2"]}, skip_unreachable=True) == []
+    (error,) = judge({**SEEN, "silent": ["spare"]}, node="h3", replace_with="spare", skip_unreachable=True)
+    assert error.startswith("replace_with: spare cannot be reached")
     assert judge({**SEEN, "troubles": ["the engine is off"]}) == ["it could not be asked: the engine is off"]
 
 
