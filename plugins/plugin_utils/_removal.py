@@ -215,7 +215,7 @@ def leaving(row: Mapping[str, Any]) -> str:
 def story(asked: Mapping[str, Any], seen: Mapping[str, Any]) -> list[str]:
     """What is going to happen, a line each."""
     node = asked["node"]
-    lines = [f"{node} is {'alive' if seen['reached'] else 'dead, as Ansible and the store see it'}"]
+    lines = [f"{node} is {'alive' if seen['reached'] else 'silent'}"]
     lines += [leaving(row) for row in seen["containers"]]
     if seen["restarts"]:
         lines.append(f"the engine of {node} is restarted")

@@ -44,7 +44,7 @@ SEEN = {
     "restarts": True,
     "dying": [],
 }
-DEAD = {**SEEN, "reached": False, "member": "failed", "registered": False}
+DEAD = {**SEEN, "reached": False, "member": "failed", "registered": False, "restarts": False}
 WEB = {"name": "web", "running": True, "networks": ["shop"], "back": ["docker network connect shop web"]}
 
 
