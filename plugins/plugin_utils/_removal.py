@@ -7,12 +7,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from ansible_collections.multihost.overlay.plugins.plugin_utils._inventory import SERVER_COUNTS
+from ansible_collections.multihost.overlay.plugins.plugin_utils._inventory import JOINT_STORE, LEFT_STORE, SERVER_COUNTS
 
 # In-memory groups that the plays go by: members while a replacement joins, members in the end, the host itself, and its replacement.
 JOINT, LEFT = "overlay_removal", "overlay_remaining"
-JOINT_STORE, JOINT_HOSTS = "overlay_removal_store", "overlay_removal_hosts"
-LEFT_STORE, LEFT_HOSTS = "overlay_remaining_store", "overlay_remaining_hosts"
+JOINT_HOSTS, LEFT_HOSTS = "overlay_removal_hosts", "overlay_remaining_hosts"
 LEAVING, JOINING = "overlay_leaving", "overlay_joining"
 
 Json = dict[str, Any]
