@@ -8,6 +8,7 @@ import base64
 import json
 import os
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from tests.cluster import Cluster, wait_for
 from tests.e2e.shared import Inventory, variables, variation
 from tests.e2e.state import differences, state_of
 from tests.e2e.support import ROOT, Run, run_playbook
-from tests.e2e.traffic import traffic
+from tests.e2e.traffic import Traffic, traffic
 
 pytestmark = [pytest.mark.lab, pytest.mark.long]
 
@@ -68,9 +69,14 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
         run_playbook("playbooks/lab_down.yml", inventory=INVENTORY)
 
 
-def busy(cluster: Cluster, *hosts: str) -> Any:
-    """Traffic between hosts that a removal has no business with."""
-    return traffic(Cluster(cluster.lab, hosts), {host: ADDRESSES[host] for host in hosts}, NETWORK, CONTROLLER)
+@contextmanager
+def busy(cluster: Cluster, *hosts: str) -> Iterator[Traffic]:
+    """Requests and steady streams between hosts that a removal has no business with."""
+    addresses = {host: ADDRESSES[host] for host in hosts}
+    with traffic(Cluster(cluster.lab, hosts), addresses, NETWORK, CONTROLLER) as running:
+        running.stream()
+        running.failed()
+        yield running
 
 
 def token(cluster: Cluster, host: str) -> str:
