@@ -36,16 +36,17 @@ class Wanted(NamedTuple):
 
 
 class Steps(NamedTuple):
-    """What is to be done, as bodies for the API; an update has the ID of what it replaces."""
+    """What is to be done, as bodies for the API; an update has the ID of what it replaces. ``unused`` are policies, name by ID."""
 
     policies: List[Json]
     tokens: List[Json]
     stale: List[str]
+    unused: Dict[str, str] = {}
 
     @property
     def any(self) -> bool:
         """Whether there is something to do."""
-        return bool(self.policies or self.tokens or self.stale)
+        return bool(self.policies or self.tokens or self.stale or self.unused)
 
 
 def agent_rules(node: str) -> str:
@@ -111,9 +112,9 @@ def _token(secret: str, description: str, policies: List[str]) -> Json:
 def plan(
     want: Wanted, policies: List[Json], tokens: List[Json], settled: Iterable[str] = (), due: Wanted | None = None
 ) -> Steps:
-    """Compare with what the API lists. Only tokens with our mark are ever taken away: those of hosts that are no more, and, of hosts
-    that are ``settled``, because their engines run with the present one, those that were made from other secrets. Of what is wanted only
-    what is ``due`` is made; all by default.
+    """Compare with what the API lists. Only what has our mark is ever taken away: tokens and policies of hosts that are no more, and, of
+    hosts that are ``settled``, because their engines run with the present one, tokens that were made from other secrets. Of what is wanted
+    only what is ``due`` is made; all by default.
     """
     due = due or want
     there = {policy["Name"]: policy for policy in policies}
@@ -134,7 +135,13 @@ def plan(
         and token["AccessorID"] not in keep
         and token["Description"] not in spared
     ]
-    return Steps(to_write, [token for token in due.tokens if token["AccessorID"] not in known], stale)
+    wanted_names = {policy["Name"] for policy in want.policies}
+    unused = {
+        policy["ID"]: policy["Name"]
+        for policy in policies
+        if policy["Description"].startswith(f"{MARK}: ") and policy["Name"] not in wanted_names
+    }
+    return Steps(to_write, [token for token in due.tokens if token["AccessorID"] not in known], stale, unused)
 
 
 class Acl(Consul):
@@ -159,3 +166,5 @@ class Acl(Consul):
             self.ask("PUT", "acl/token", token)
         for accessor in steps.stale:
             self.ask("DELETE", f"acl/token/{accessor}")
+        for policy_id in steps.unused:
+            self.ask("DELETE", f"acl/policy/{policy_id}")

@@ -30,11 +30,11 @@ class Consul:
         self.headers = {"X-Consul-Token": token, "Content-Type": "application/json"}
         self.tls = tls_of(options or {})
 
-    def ask(self, method: str, path: str, body: Any = None) -> Any:
+    def ask(self, method: str, path: str, body: Any = None, timeout: float = 15) -> Any:
         """One call; ``path`` is what comes behind /v1/."""
         data = None if body is None else json.dumps(body).encode()
         try:
-            return json.loads(self.send(method, path, data) or b"null")
+            return json.loads(self.send(method, path, data, timeout) or b"null")
         except ValueError as exc:
             raise ConsulError(f"Consul at {self.url} does not answer: {exc}", 0) from exc
 

@@ -9,7 +9,9 @@ has, a tunnel that lies outside its namespace. All else needs somebody who knows
 from __future__ import annotations
 
 import base64
+import ipaddress
 import json
+import struct
 from typing import Any, Iterable, List, Mapping, Sequence
 
 from ansible_collections.multihost.overlay.plugins.module_utils._doctor_plan import networks_here
@@ -170,3 +172,56 @@ def deletion(key: str, endpoint: Mapping[str, Any], count: Mapping[str, Any] | N
     value = base64.b64encode(json.dumps(record).encode()).decode()
     put = {"Verb": "cas", "Key": count["Key"], "Value": value, "Flags": count.get("Flags", 0)}
     return [*operations, {"KV": {**put, "Index": count["ModifyIndex"]}}]
+
+
+def cleared(sequence: bytes, bit: int) -> bytes:
+    """libnetwork's bit sequence without one bit: two numbers (all bits, and free ones), then blocks with the number of their repeats."""
+    bits, free = struct.unpack(">QQ", sequence[:16])
+    blocks = [struct.unpack(">IQ", sequence[at : at + 12]) for at in range(16, len(sequence) - 11, 12)]
+    target, position, runs, found = bit // 32, 0, [], False
+    for block, count in blocks:
+        before = target - position
+        if 0 <= before < count and block & (mask := 1 << (31 - bit % 32)):
+            found = True
+            runs += [(block, before), (block & ~mask, 1), (block, count - before - 1)]
+        else:
+            runs.append((block, count))
+        position += count
+    merged: List[List[int]] = []
+    for block, count in runs:
+        if merged and merged[-1][0] == block:
+            merged[-1][1] += count
+        elif count:
+            merged.append([block, count])
+    return struct.pack(">QQ", bits, free + found) + b"".join(struct.pack(">IQ", *run) for run in merged)
+
+
+def pool_keys(one: Step, observed: Observed) -> list[tuple[str, int]]:
+    """Where Docker holds the address of an endpoint for given out: what the key begins with, and which bit. Not if another has it too."""
+    same = [row for row in observed["store"]["endpoints"] if row["network_id"] == one["network_id"]]
+    try:
+        address = ipaddress.IPv4Interface(one["address"]).ip
+    except ValueError:
+        return []
+    if [row["ipv4"] for row in same].count(one["address"]) > 1:
+        return []
+    subnets = [
+        text for row in observed["store"]["networks"] if row["id"] == one["network_id"] for text in row["subnets"]
+    ]
+    return [
+        (f"{LIBNETWORK}ipam/default/data/GlobalDefault/{text}/", int(address) - int(network.network_address))
+        for text, network in ((text, ipaddress.IPv4Network(text)) for text in subnets if ":" not in text)
+        if address in network
+    ]
+
+
+def release(pair: Mapping[str, Any], bit: int) -> list[dict[str, Any]]:
+    """The operation that gives an address back; none where the key does not hold what libnetwork writes."""
+    try:
+        record = json.loads(base64.b64decode(pair.get("Value") or ""))
+        record["sequence"] = base64.b64encode(cleared(base64.b64decode(record["sequence"]), bit)).decode()
+    except (ValueError, KeyError, TypeError, struct.error):
+        return []
+    value = base64.b64encode(json.dumps(record).encode()).decode()
+    put = {"Verb": "cas", "Key": pair["Key"], "Value": value, "Flags": pair.get("Flags", 0)}
+    return [{"KV": {**put, "Index": pair["ModifyIndex"]}}]

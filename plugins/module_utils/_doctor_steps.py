@@ -22,6 +22,8 @@ from ansible_collections.multihost.overlay.plugins.module_utils._doctor_repair i
     deletion,
     endpoint_key,
     exported,
+    pool_keys,
+    release,
     touched,
 )
 from ansible_collections.multihost.overlay.plugins.module_utils._doctor_spaces import NAMESPACES
@@ -108,7 +110,7 @@ class Repairer:
         self.namespaces = namespaces
         self.kept: dict[str, Mapping[str, Any]] = {}
 
-    def backup(self, steps: Iterable[Step], folder: str, now: float) -> str:
+    def backup(self, steps: Iterable[Step], folder: str, now: float, what: str = "doctor") -> str:
         """Keep all keys that these steps change; '' if they change none."""
         pairs = [pair for name in touched(steps, self.observed) for pair in self.keys.below(name)]
         self.kept = {pair["Key"][len(self.keys.prefix) :]: pair for pair in pairs}
@@ -118,7 +120,7 @@ class Repairer:
         if others:
             # Counts and addresses given out go on changing: they are kept to be looked at, apart from what can be put back.
             keep(folder, others, now, "counts")
-        return keep(folder, endpoints, now) if endpoints else ""
+        return keep(folder, endpoints, now, what) if endpoints else ""
 
     def _disconnect(self, one: Step) -> None:
         path = f"/networks/{quote(one['network_id'])}/disconnect"
@@ -145,7 +147,12 @@ class Repairer:
             self._disconnect(one)
         pair = self._unchanged(one)
         if pair:
-            self.keys.transact(deletion(pair["Key"], pair, self.keys.read(count_key(one))))
+            self.keys.transact([*deletion(pair["Key"], pair, self.keys.read(count_key(one))), *self._release(one)])
+
+    def _release(self, one: Step) -> list[dict[str, Any]]:
+        """What gives the endpoint's address back, which Docker's own way has done already."""
+        found = [(pair, bit) for name, bit in pool_keys(one, self.observed) for pair in self.keys.below(name)]
+        return [operation for pair, bit in found for operation in release(pair, bit)]
 
     def namespace(self, one: Step) -> None:
         """Docker makes a new one when the network comes back, and removes what is left of the old one itself if it can."""

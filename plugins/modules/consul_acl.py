@@ -14,8 +14,8 @@ description:
   - Makes, for each host, policies and tokens for its Consul and for its engine, in a single remote execution where a task
     for each would cost three for each host.
   - An engine may read and write Docker's keys and hold sessions on its own node, nothing else.
-  - Tokens of its own making that were made from other secrets are taken away where the host is among O(settled), or not among O(hosts) any
-    more. Whatever was not made by this module is left alone.
+  - Tokens of its own making that were made from other secrets are taken away where the host is among O(settled). Tokens and policies of
+    hosts that are not among O(hosts) any more go. Whatever was not made by this module is left alone.
 extends_documentation_fragment:
   - multihost.overlay.attributes
 attributes:
@@ -117,6 +117,7 @@ def words(steps: Steps) -> list[str]:
         *(f"policy {policy['Name']}" for policy in steps.policies),
         *(f"token {token['Description']}" for token in steps.tokens),
         *(f"token {accessor} taken away" for accessor in steps.stale),
+        *(f"policy {name} taken away" for name in steps.unused.values()),
     ]
 
 

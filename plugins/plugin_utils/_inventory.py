@@ -36,6 +36,8 @@ NETWORK_KEYS = {"name", "state", *KEYS} - {"driver"}
 # Docker's own rule for names (daemon/names in moby).
 NETWORK_NAME = re.compile(r"^[a-zA-Z0-9][a-zA-Z0-9_.-]*$")
 SERVER_COUNTS = (1, 3, 5)
+# The store while a host is taken out of it, and afterwards: their number was judged before they were made (_removal.py).
+JOINT_STORE, LEFT_STORE = "overlay_removal_store", "overlay_remaining_store"
 # 576 is the datagram that every IPv4 host must accept (RFC 791); 65535 the largest that there is.
 MTU_RANGE = (576, 65535)
 
@@ -81,7 +83,11 @@ def check_groups(groups: Mapping[str, Sequence[str]], cluster: Mapping[str, Any]
             f"the group {store} is empty or missing: put 1, 3 or 5 hosts for the store into it, or set "
             "overlay_consul_manage: false and overlay_store_url to use a store that you run yourself."
         )
-    elif count not in SERVER_COUNTS and not cluster["overlay_store_allow_any_count"]:
+    elif (
+        count not in SERVER_COUNTS
+        and not cluster["overlay_store_allow_any_count"]
+        and store not in (JOINT_STORE, LEFT_STORE)
+    ):
         errors.append(
             f"the group {store} has {count} hosts ({', '.join(groups[store])}): a quorum wants 1, 3 or 5. An even number "
             "survives no more failures than one host less. Change the group, or set overlay_store_allow_any_count: true."
@@ -355,6 +361,8 @@ def validate(
     for name, default in defaults.items():
         cluster[name], disagreement = agreed(name, members, hostvars, default)
         errors += disagreement
+    # What a play calls its groups wins over the inventory.
+    cluster.update((name, defaults[name]) for name in ("overlay_store_group", "overlay_hosts_group"))
     cluster["managed"] = cluster["overlay_consul_manage"]
     addresses, address_errors = addresses_of(members, hostvars, resolver)
     errors += check_choices(cluster) + check_groups(groups, cluster) + check_external_store(cluster) + address_errors

@@ -37,6 +37,35 @@ for target in sys.argv[1:]:
 """
 
 
+# One connection to each of the others that is never made anew: what is sent comes back, or it is written down, and the connection is over.
+STREAM = f"""
+import socket, socketserver, sys, threading, time
+class Echo(socketserver.BaseRequestHandler):
+    def handle(self):
+        while data := self.request.recv(4096): self.request.sendall(data)
+class Server(socketserver.ThreadingTCPServer):
+    daemon_threads = True
+def link_to(name):
+    while True:
+        try: return socket.create_connection((name, {PORT}), timeout=5)
+        except OSError: time.sleep(0.5)
+def stream(name):
+    link, sent = link_to(name), 0
+    try:
+        while True:
+            begun, data = time.time(), b"x" * 512
+            link.sendall(data)
+            while data: data = data[len(link.recv(len(data)) or exit("closed")):]
+            sent += 1
+            with open("/out/stream-to-" + name, "w") as file: file.write(str(sent))
+            time.sleep(max(0, {EVERY} - (time.time() - begun)))
+    except (OSError, SystemExit) as exc:
+        with open("/out/failed", "a") as file: file.write(f"{{begun:.1f}} stream to {{name}} {{exc!r}}\\n")
+for name in sys.argv[1:]: threading.Thread(target=stream, args=(name,)).start()
+Server(("", {PORT}), Echo).serve_forever()
+"""
+
+
 class Quiet(http.server.BaseHTTPRequestHandler):
     """Answers everything with nothing."""
 
@@ -81,6 +110,22 @@ class Traffic:
         program = ["/usr/bin/python3", "-c", ASKER, *targets]
         self.cluster.run(host, "docker", "run", "-d", *options, "-v", f"{FOLDER}:/out", IMAGE, *program)
 
+    def stream(self) -> None:
+        """A connection from each host to each other that stays."""
+        for host in self.cluster.hosts:
+            self._start_stream(host, [f"stream-{other}" for other in self.cluster.hosts if other != host])
+        for host in self.cluster.hosts:
+            wait_for(f"{host} streams to all", partial(self._streams, host), 60)
+
+    def _start_stream(self, host: str, others: list[str]) -> None:
+        mounts = [word for folder in PROGRAMS for word in ("-v", f"{folder}:{folder}:ro")]
+        options = ["--name", f"stream-{host}", "--network", self.network, *mounts, "-v", f"{FOLDER}:/out", IMAGE]
+        self.cluster.run(host, "docker", "run", "-d", *options, "/usr/bin/python3", "-c", STREAM, *others)
+
+    def _streams(self, host: str) -> bool:
+        names = self.cluster.out(host, "sh", "-c", f"ls {FOLDER} | grep -c stream-to- || true")
+        return int(names) == len(self.cluster.hosts) - 1
+
     def _asks(self, host: str, targets: int) -> bool:
         return len(self.counts(host)) == targets and min(self.counts(host).values()) >= 10
 
@@ -100,7 +145,7 @@ class Traffic:
 
     def stop(self) -> None:
         """Leave nothing behind."""
-        names = [f"{kind}-{host}" for kind in ("asker", "server") for host in self.cluster.hosts]
+        names = [f"{kind}-{host}" for kind in ("asker", "server", "stream") for host in self.cluster.hosts]
         self.cluster.remove_containers(*names)
         for host in self.cluster.hosts:
             self.cluster.run(host, "rm", "-rf", FOLDER)

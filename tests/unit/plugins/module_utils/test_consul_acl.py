@@ -68,6 +68,17 @@ def test_tokens_of_a_host_that_is_no_more_go_and_somebody_else_s_stay() -> None:
     assert acl.plan(WANT, policies, [*tokens, *others]).stale == ["y"]
 
 
+def test_policies_of_a_host_that_is_no_more_go_and_somebody_else_s_stay() -> None:
+    """A policy without a token is nobody's; but a name that only looks like ours is somebody's."""
+    one = acl.wanted(HOSTS[:1])
+    policies, tokens = listed(WANT)
+    others = [{"ID": "z", "Name": "multihost-overlay-engine-z", "Description": "somebody's"}]
+    steps = acl.plan(one, [*policies, *others], tokens)
+    assert sorted(steps.unused.values()) == [policy["Name"] for policy in WANT.policies[2:]]
+    assert len(steps.stale) == 2
+    assert not acl.plan(one, policies[:2], tokens[:2]).any
+
+
 def test_a_host_that_is_left_out_gets_nothing_and_keeps_what_it_has() -> None:
     want, due = acl.wants(HOSTS, [], ["a"])
     steps = acl.plan(want, [], [], due=due)

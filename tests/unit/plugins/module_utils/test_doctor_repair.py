@@ -8,6 +8,7 @@ import base64
 import json
 import os
 import stat
+import struct
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, Callable, Sequence
@@ -19,6 +20,7 @@ from ansible_collections.multihost.overlay.plugins.action import doctor_repair a
 from ansible_collections.multihost.overlay.plugins.module_utils import _doctor_repair, _doctor_steps
 from ansible_collections.multihost.overlay.plugins.module_utils._docker import DockerError
 from ansible_collections.multihost.overlay.plugins.module_utils._doctor_steps import Keys, Repairer, RepairError
+from ansible_collections.multihost.overlay.plugins.module_utils._doctor_store import set_bits
 from ansible_collections.multihost.overlay.plugins.modules import doctor_repair
 
 NID, EID = "aa" * 32, "ee" * 32
@@ -274,6 +276,48 @@ def test_what_docker_refuses_is_done_with_the_keys(tmp_path: Path) -> None:
     assert len(engine.asked) == 1
     assert json.loads(consul.pairs[COUNT][0]) == {"Count": 1, "dbIndex": 9}
     assert {name for name in before if consul.pairs.get(name) != before[name]} == {ENDPOINT, COUNT}
+
+
+def bitmap(*blocks: tuple[int, int]) -> bytes:
+    """A subnet of 256 addresses, as libnetwork writes it: numbers, then blocks with their repeats."""
+    taken = sum(bin(block).count("1") * count for block, count in blocks)
+    return struct.pack(">QQ", 256, 256 - taken) + b"".join(struct.pack(">IQ", *block) for block in blocks)
+
+
+@pytest.mark.parametrize(
+    ("before", "bit", "after"),
+    [
+        # The network's address and the gateway's are in the first block, the broadcast's in the last.
+        ([(0xE0000000, 1), (0, 6), (1, 1)], 2, [(0xC0000000, 1), (0, 6), (1, 1)]),
+        ([(0xC0000000, 1), (0, 2), (0x80000000, 1), (0, 3), (1, 1)], 96, [(0xC0000000, 1), (0, 6), (1, 1)]),
+        ([(0xFFFFFFFF, 8)], 40, [(0xFFFFFFFF, 1), (0xFF7FFFFF, 1), (0xFFFFFFFF, 6)]),
+        # What is free is not freed twice.
+        ([(0xC0000000, 1), (0, 6), (1, 1)], 50, [(0xC0000000, 1), (0, 6), (1, 1)]),
+    ],
+)
+def test_one_address_is_given_back_and_no_other(before: Any, bit: int, after: Any) -> None:
+    freed = _doctor_repair.cleared(bitmap(*before), bit)
+    assert freed == bitmap(*after)
+    assert set(set_bits(freed, 256)) == set(set_bits(bitmap(*before), 256)) - {bit}
+
+
+def test_with_the_keys_the_address_is_given_back_too(tmp_path: Path) -> None:
+    consul = Consul()
+    record = {"id": "x", "sequence": base64.b64encode(bitmap((0xF0000000, 1), (0, 6), (1, 1))).decode()}
+    consul.pairs[IPAM][0] = json.dumps(record).encode()
+    one, _engine = repairer(consul, works=False)
+    one.backup([STEP], str(tmp_path / "b"), 1.0)
+    assert one.do(STEP)["done"]
+    after = json.loads(consul.pairs[IPAM][0])
+    assert after["id"] == "x"
+    assert set_bits(base64.b64decode(after["sequence"]), 256) == [0, 1, 3, 255]
+
+
+def test_an_address_that_somebody_else_has_too_is_not_given_back() -> None:
+    both = [dict(row, ipv4="10.1.0.2/24") for row in observed()["store"]["endpoints"]]
+    assert _doctor_repair.pool_keys(STEP, observed()) == [(IPAM, 2)]
+    assert _doctor_repair.pool_keys(STEP, observed(store={**observed()["store"], "endpoints": both})) == []
+    assert _doctor_repair.pool_keys(dict(STEP, address=""), observed()) == []
 
 
 @pytest.mark.parametrize(

@@ -66,6 +66,16 @@ def test_an_even_number_of_servers_is_refused(servers: int) -> None:
     assert cluster(store=servers, overlay_store_allow_any_count=True)[1] == []
 
 
+def test_the_store_in_the_middle_of_a_removal_has_any_number() -> None:
+    """Whatever the inventory says, which knows nothing of it; the play's own names of groups hold."""
+    names = [f"node{number}" for number in range(1, 5)]
+    said = {"overlay_store_group": "overlay_store", "overlay_store_allow_any_count": False}
+    hostvars = {name: {"ansible_host": f"10.88.0.{number}", **said} for number, name in enumerate(names, 11)}
+    for group in ("overlay_removal_store", "overlay_remaining_store"):
+        groups = {"overlay_store": names[:2], group: names, "overlay_hosts": names}
+        assert validate(groups, hostvars, {**DEFAULTS, "overlay_store_group": group}, no_dns)[1] == []
+
+
 def test_empty_groups_are_refused_both_at_once() -> None:
     errors = cluster(store=0, hosts=0)[1]
     assert any("group overlay_store is empty" in error for error in errors)
