@@ -68,7 +68,9 @@ class Lock:
     def renew(self) -> bool:
         """Whether it may still be ours; who cannot ask does not know better. After the host's reboot it is taken anew."""
         with suppress(Exception):
-            if "gone" not in self._tell(f"if touch -c {self.path} && test -e {self.path}; then echo kept; else echo gone; fi"):
+            if "gone" not in self._tell(
+                f"if touch -c {self.path} && test -e {self.path}; then echo kept; else echo gone; fi"
+            ):
                 return True
             self.other = self.take()["holder"]
         return not self.other

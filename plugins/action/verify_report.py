@@ -41,6 +41,7 @@ TIMING: dict[str, Json] = {
     "peers": {"type": "int", "default": 0},
     "rounds": {"type": "int", "default": 1},
     "streams": {"type": "int", "default": 0},
+    "around": {"type": "list", "elements": "str", "default": []},
 }
 ARGUMENTS: dict[str, Json] = {
     "state": {"type": "str", "choices": ["begun", "planned", "composed"], "required": True},
@@ -94,7 +95,7 @@ def settings_problem(args: Json) -> str:
 
 def books_problem(args: Json) -> list[str]:
     """Whether more is to be written down than a controller can hold at once."""
-    pairs = sum(map(len, partners(args["hosts"], args["peers"])))
+    pairs = sum(map(len, partners(args["hosts"], args["peers"], args["around"])))
     books = args["rounds"] * max(1, pairs * len(args["networks"]))
     if args["rounds"] == 1 or books <= MOST_BOOKS:
         return []

@@ -191,7 +191,8 @@ class Agent:
         except OSError as exc:  # a kernel without packet sockets: it is then not told on which side packets vanish
             self.errors.append(f"no packet socket: {exc.strerror}")
         names, now = self.plan["networks"], time.monotonic()
-        peers = partners(self.hosts, self.plan["timing"]["peers"])[self.place]
+        timing = self.plan["timing"]
+        peers = partners(self.hosts, timing["peers"], timing.get("around", []))[self.place]
         self.networks = {
             name: Network(self.plan, names.index(name), self.place, channel, now, self.give_up, peers)
             for name, channel in self.channels.items()

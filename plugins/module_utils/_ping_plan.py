@@ -188,7 +188,7 @@ def make_plan(run: Json, underlay: Dict[str, str], networks: List[str], started:
         "apart": part_networks(probes),
         "streams": [
             [number % len(networks), *ends]
-            for number, ends in enumerate(streams(hosts, timing["streams"], timing["peers"]))
+            for number, ends in enumerate(streams(hosts, timing["streams"], timing["peers"], timing.get("around", [])))
         ],
         "timing": timing,
     }

@@ -296,7 +296,8 @@ def _make_row(books: Books, network: str, source: str, target: str) -> Json | No
 
 def make_rows(books: Books) -> List[Json]:
     """One row for each expected ordered pair and network, whatever happened; of a further round those that were measured."""
-    peers = partners(books.hosts, books.plan["timing"]["peers"])
+    timing = books.plan["timing"]
+    peers = partners(books.hosts, timing["peers"], timing.get("around", []))
     rows = [
         _make_row(books, network, source, books.hosts[target])
         for network in books.plan["networks"]
@@ -333,6 +334,8 @@ def make_report(plan: Json, rows: List[Json], checks: List[Json], seconds: float
     }
     if plan["timing"]["peers"]:
         summary["peers"] = plan["timing"]["peers"]
+    if plan["timing"].get("around"):
+        summary["around"] = plan["timing"]["around"]
     return {
         "schema_version": SCHEMA_VERSION,
         "networks": plan["networks"],

@@ -13,7 +13,8 @@ author: multihost.overlay contributors (@multihost)
 description:
   - Takes the lock on one host, which is the same for all runs. A process on the controller then renews it every 15 seconds and gives it
     back when ansible-playbook is gone, however it ended. It is in C(/run/multihost-overlay-lock), root's alone.
-  - A holder that was not heard of for 60 seconds of the host's own clock has lost it, and so has one on this controller whose process is gone.
+  - A holder that was not heard of for 60 seconds of the host's own clock has lost it, and so has one on this controller whose process
+    is gone.
   - A run whose lock was taken from it, because its controller slept, is ended as soon as that is noticed.
   - The playbook that runs holds the lock, so that a second task of it takes nothing more.
   - Does not fail if another run holds it, nor if the host cannot be asked; what it returns says so. In check mode it only looks, and warns.
@@ -111,7 +112,14 @@ def run(params: Dict[str, Any], check_mode: bool) -> Dict[str, Any]:
     again = living.get("id") == wanted
     other = {} if again else living
     held = not other and not check_mode
-    return {"held": held, "again": again, "holder": other, "taken_from": [] if other else over, "refusal": "", "problem": ""}
+    return {
+        "held": held,
+        "again": again,
+        "holder": other,
+        "taken_from": [] if other else over,
+        "refusal": "",
+        "problem": "",
+    }
 
 
 def main() -> None:

@@ -66,10 +66,14 @@ def holder(pid: int, playbooks: Sequence[str]) -> Json:
 def is_gone(other: Json) -> bool:
     """Whether a holder ran here and is dead. Of those elsewhere only their age tells."""
     here = place()
-    return bool(here and other.get("place") == here and other.get("started")) and not lives(other["pid"], other["started"])
+    return bool(here and other.get("place") == here and other.get("started")) and not lives(
+        other["pid"], other["started"]
+    )
 
 
-def keep(alive: Callable[[], bool], renew: Callable[[], bool], release: Callable[[], None], end: Callable[[], None]) -> None:
+def keep(
+    alive: Callable[[], bool], renew: Callable[[], bool], release: Callable[[], None], end: Callable[[], None]
+) -> None:
     """Renew while the run lives, then give the lock back; end the run if it has it no more."""
     last = time.time()
     while alive():
@@ -94,7 +98,11 @@ def _leave() -> None:
         with suppress(OSError):
             if descriptor > 2 and os.get_inheritable(descriptor):
                 os.close(descriptor)
-    for number, how in ((signal.SIGHUP, signal.SIG_IGN), (signal.SIGINT, signal.SIG_IGN), (signal.SIGTERM, signal.SIG_DFL)):
+    for number, how in (
+        (signal.SIGHUP, signal.SIG_IGN),
+        (signal.SIGINT, signal.SIG_IGN),
+        (signal.SIGTERM, signal.SIG_DFL),
+    ):
         signal.signal(number, how)
 
 

@@ -359,6 +359,15 @@ def test_a_sample_has_the_pairs_of_partners_only():
     assert all((target, source) in rows for source, target in rows)
 
 
+def test_around_a_host_there_are_its_pairs_only():
+    parts = world(HOSTS, {"around": ["b"]})
+    assert set(rows_of(parts)) == {
+        (one, other) for one in HOSTS for other in HOSTS if one != other and "b" in (one, other)
+    }
+    made = report.make_report(parts[0], list(rows_of(parts).values()), [], 1.0)
+    assert made["summary"]["around"] == ["b"]
+
+
 def test_a_pair_that_failed_in_any_round_has_failed():
     good, bad = report.make_rows(books_of(world())), report.make_rows(books_of(world(a_b=book(name=NO_NAME))))
     merged = report.merge_rounds([good, bad, good])

@@ -51,6 +51,12 @@ def test_a_host_that_comes_moves_few_pairs():
     assert len(before - after) < len(before) / 5
 
 
+def test_around_some_hosts_they_and_all_others_measure_one_another():
+    assert partners(["a", "b", "c", "d"], 0, ["d"]) == [{3}, {3}, {3}, {0, 1, 2}]
+    assert partners(["a", "b", "c"], 1, ["a", "c"]) == [{1, 2}, {0, 2}, {0, 1}]
+    assert streams(["a", "b", "c", "d"], 9, 0, ["d"]) in ([(0, 3)], [(1, 3)], [(2, 3)])
+
+
 def test_streams_are_in_nobodys_way():
     chosen = streams(HOSTS, 4, 0)
     assert len(chosen) == 4

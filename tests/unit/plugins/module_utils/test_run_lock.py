@@ -124,12 +124,17 @@ def test_the_words(place: Path) -> None:
     """Who, where, which playbook, since when, last heard of, and the cure."""
     holder = {**OTHER, "taken_ago": 200.0, "heard_ago": 12.4}
     words = lock.refusal(holder, "node1")
-    assert "on node1: bob on two (process 8, rotate_keys.yml) has had it for 3 min, and was last heard of 12 s ago" in words
+    assert (
+        "on node1: bob on two (process 8, rotate_keys.yml) has had it for 3 min, and was last heard of 12 s ago"
+        in words
+    )
     assert "ends in 48 s" in words
     assert "nothing was changed on any host" in words
     assert "overlay_lock_break=true" in words
 
 
-@pytest.mark.parametrize(("seconds", "words"), [(0.4, "0 s"), (-3, "3 s"), (119, "119 s"), (121, "2 min"), (9000, "2 h")])
+@pytest.mark.parametrize(
+    ("seconds", "words"), [(0.4, "0 s"), (-3, "3 s"), (119, "119 s"), (121, "2 min"), (9000, "2 h")]
+)
 def test_durations(seconds: float, words: str) -> None:
     assert lock.duration(seconds) == words

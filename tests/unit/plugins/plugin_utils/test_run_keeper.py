@@ -38,7 +38,9 @@ def test_who_is_gone() -> None:
     assert (own["pid"], own["playbook"]) == (os.getpid(), "site.yml")
     assert own == keeper.holder(os.getpid(), ["site.yml"])
     dead = {**own, "started": "1"}
-    assert [keeper.is_gone(row) for row in (own, dead, {**dead, "place": "elsewhere"}, {}, {**dead, "started": ""})] == [
+    assert [
+        keeper.is_gone(row) for row in (own, dead, {**dead, "place": "elsewhere"}, {}, {**dead, "started": ""})
+    ] == [
         False,
         True,
         False,
