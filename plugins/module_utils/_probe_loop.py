@@ -21,7 +21,12 @@ from ansible_collections.multihost.overlay.plugins.module_utils._probe_codec imp
     ports_of,
 )
 from ansible_collections.multihost.overlay.plugins.module_utils._probe_pair import Pair
-from ansible_collections.multihost.overlay.plugins.module_utils._probe_plan import Expected, bound_ports, limits
+from ansible_collections.multihost.overlay.plugins.module_utils._probe_plan import (
+    Expected,
+    bound_ports,
+    limits,
+    peers_of,
+)
 from ansible_collections.multihost.overlay.plugins.module_utils._probe_sockets import Sockets, route_mtu
 
 Json = Dict[str, Any]
@@ -103,12 +108,11 @@ class Probe:
         self.shift = float((plan.get("clock_shift") or {}).get(plan["hosts"][place], 0.0))
         self.pairs: Dict[int, Pair] = {}
         self.calls: Dict[Tuple[int, int], Call] = {}
-        for peer in range(len(self.addresses)):
-            if peer != place:
-                out, back = Expected(plan, place, peer), Expected(plan, peer, place)
-                self.pairs[peer] = Pair(out, back, now, now + knock, gossip_until, len(self.addresses))
-                for port in out.tcp:
-                    self.calls[peer, port] = Call(self.addresses[place], self.addresses[peer], port)
+        for peer in peers_of(plan, place):
+            out, back = Expected(plan, place, peer), Expected(plan, peer, place)
+            self.pairs[peer] = Pair(out, back, now, now + knock, gossip_until, len(self.addresses))
+            for port in out.tcp:
+                self.calls[peer, port] = Call(self.addresses[place], self.addresses[peer], port)
         self.finish += now
 
     def act(self, now: float) -> None:

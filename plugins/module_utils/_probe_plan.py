@@ -91,6 +91,7 @@ def make_plan(run: str, topology: Json, ports: List[Json], started: Json, timing
     """
     hosts = [host for host in topology["groups"]["members"] if not problem_of(started.get(host))]
     place = {host: number for number, host in enumerate(hosts)}
+    around = [place[host] for host in topology.get("around", []) if host in place]
     addresses = topology["addresses"]
     groups = {name: [place[host] for host in members if host in place] for name, members in topology["groups"].items()}
     return {
@@ -102,8 +103,17 @@ def make_plan(run: str, topology: Json, ports: List[Json], started: Json, timing
         # Of whom the host's own Consul has a word: for their gossip nobody has to listen.
         "members": [[place[peer] for peer in hosts if addresses[peer] in started[host]["members"]] for host in hosts],
         "ports": [dict(row, **{"from": groups[row["from"]], "to": groups[row["to"]]}) for row in ports],
+        # Hosts that were proven before need not be proven to one another once more.
+        "around": around,
         "timing": timing,
     }
+
+
+def peers_of(plan: Json, place: int) -> List[int]:
+    """The hosts that one probes: all, or where it goes around some, they."""
+    around = plan.get("around") or []
+    others = [peer for peer in range(len(plan["hosts"])) if peer != place]
+    return [peer for peer in others if not around or place in around or peer in around]
 
 
 class Expected:

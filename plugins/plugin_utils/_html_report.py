@@ -201,6 +201,11 @@ def complete(topology: Mapping[str, Any], verify: Source) -> Json:
     )
 
 
+def sampled(verify: Source) -> bool:
+    """Whether pairs are missing because they were not asked for: a part of them all, or those of some hosts."""
+    return bool({"peers", "only"} & set(verify.summary))
+
+
 def matrices_of(topology: Mapping[str, Any], verify: Source) -> list[Json]:
     """A heat map for each network that was verified, or should have been."""
     if not verify.rows:
@@ -210,7 +215,7 @@ def matrices_of(topology: Mapping[str, Any], verify: Source) -> list[Json]:
             network,
             topology["hosts"],
             [row for row in verify.rows if row["network"] == network],
-            "peers" in verify.summary or "only" in verify.summary,
+            sampled(verify),
         )
         for network in topology["networks"]
     ]
@@ -266,7 +271,7 @@ def view(sources: Sources, topology: Mapping[str, Any], now: float, refused: boo
         "more_failed": max(0, len(failed) - NAMED),
         "failed_pairs": len(not_good(sources["verify"].rows)),
         "checks": checks_view(sources["verify"]),
-        "sampled": bool({"peers", "only"} & set(sources["verify"].summary)),
+        "sampled": sampled(sources["verify"]),
         "picture": picture(whole, sources["verify"].rows),
         "findings": [findings_view(sources[name], now) for name in ("preflight", "doctor")],
         "hosts": hosts_view(whole, ordered),

@@ -156,7 +156,7 @@ def wrong_entry(cluster: Cluster) -> Iterator[Trouble]:
     with peers_unit_off(cluster):
         tunnel(cluster, "node1", *entry, "10.88.20.14", "self", "permanent")
         both = {("node1", "node3"): "no_answer", ("node3", "node1"): "no_answer"}
-        yield both, "left node1 and none came to node3"
+        yield both, "none left node1"
         tunnel(cluster, "node1", *entry, "10.88.20.13", "self", "permanent")
 
 

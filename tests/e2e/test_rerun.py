@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 
 from tests.cluster import Cluster
-from tests.e2e.shared import HOSTS, NETWORKS, PAIRS, converge, leftovers, read, verify
+from tests.e2e.shared import HOSTS, INVENTORY, NETWORKS, PAIRS, converge, leftovers, read, verify
 from tests.e2e.state import differences, state_of
-from tests.e2e.support import Run
+from tests.e2e.support import Run, start_playbook
 
 pytestmark = pytest.mark.lab
 
@@ -88,6 +88,16 @@ def test_a_dry_run(cluster: Cluster, tmp_path: Path) -> None:
     assert not baseline.exists()
 
 
+def test_two_runs_at_a_time(cluster: Cluster, tmp_path: Path) -> None:
+    """The second one ends at once, and the first is not disturbed."""
+    with start_playbook("site.yml", inventory=INVENTORY, extra_vars={"overlay_report_dir": str(tmp_path)}) as first:
+        first.wait_for_task("Read the host")
+        second = converge(tmp_path, succeeds=False)
+        assert f"(process {first.process.pid}, site.yml)" in second.messages
+        assert (second.remote, second.changed) == ({HOSTS[0]: 1}, {})
+        assert first.wait().changed == {}
+
+
 @pytest.mark.long
 def test_a_controller_with_two_forks(cluster: Cluster, tmp_path: Path) -> None:
     unchanged(cluster, tmp_path, arguments=["--forks", "2"])
@@ -95,9 +105,10 @@ def test_a_controller_with_two_forks(cluster: Cluster, tmp_path: Path) -> None:
 
 
 def test_a_part_of_the_hosts(cluster: Cluster, tmp_path: Path) -> None:
-    """Others are not asked, peers' addresses are still known, and what was not proven is said."""
+    """Others are asked for the lock alone, peers' addresses are still known, and what was not proven is said."""
     run = unchanged(cluster, tmp_path, arguments=["--limit", "node2"])
-    assert set(run.remote) == {"node2"}
+    assert run.modules["node1"] == ["multihost.overlay.run_lock"]
+    assert set(run.remote) == {"node1", "node2"}
     assert "Not proven, because --limit leaves out node1, node3" in run.output
     assert not (tmp_path / "verify.json").exists()
 

@@ -52,6 +52,16 @@ def test_where_engines_ask_the_servers_only_those_gossip() -> None:
     assert {rows[key] for key in (("tcp", 8300), ("tcp", 8301), ("udp", 8301))} == {("servers", "servers")}
 
 
+def test_around_some_hosts_the_others_leave_one_another_alone() -> None:
+    started = {host: {"problem": "", "mtu": 1500, "members": {}, "held": []} for host in GROUPS["members"]}
+    ports = planner.ports_of(topology())
+    made = planner.make_plan(
+        "0123456789abcdef", topology(around=[GROUPS["members"][2], "lost"]), ports, started, TIMING
+    )
+    assert [planner.peers_of(made, place) for place in range(3)] == [[2], [2], [0, 1]]
+    assert planner.peers_of(plan(), 0) == [1, 2]
+
+
 def test_the_table_of_ports_names_hosts_and_addresses() -> None:
     text = "\n".join(planner.ports_text(planner.ports_of(topology()), GROUPS, ADDRESSES))
     assert " 4789/udp  from hosts   to hosts" in text

@@ -104,11 +104,12 @@ def test_what_failed_beside_the_pairs_is_bad_and_comes_first() -> None:
     assert "c: egress failed" in render(content)
 
 
-def test_pairs_that_are_not_in_the_sample_are_not_unknown() -> None:
+@pytest.mark.parametrize("asked_for", ["peers", "only"])
+def test_pairs_that_are_not_in_the_sample_are_not_unknown(asked_for: str) -> None:
     given = healthy()
     given["verify"]["pairs"] = given["verify"]["pairs"][1:]
     assert [table["counts"]["unknown"] for table in shown(**given)["matrices"]] == [1, 0]
-    given["verify"]["summary"]["peers"] = 1
+    given["verify"]["summary"][asked_for] = 1
     assert [table["counts"]["unknown"] for table in shown(**given)["matrices"]] == [0, 0]
 
 

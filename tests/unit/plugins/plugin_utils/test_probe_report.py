@@ -119,6 +119,17 @@ def test_hosts_in_order_have_no_findings() -> None:
     assert (seen["mtu"], len(seen["paths"])) == (1500, 6)
 
 
+def test_around_a_host_the_others_need_no_books_of_one_another() -> None:
+    cluster = Cluster()
+    cluster.topology["around"] = ["c"]
+    for one, other in (("a", "b"), ("b", "a")):
+        del cluster.collected[one]["peers"][other]
+    assert cluster.findings() == []
+    cluster.drop("a", "c", "7946/tcp")
+    assert [(row["id"], row["from"], row["to"]) for row in cluster.findings()] == [("path_tcp_dropped", "a", "c")]
+    assert len(report.underlay(cluster.paths())["paths"]) == 4
+
+
 def test_joined_hosts_whose_gossip_is_heard_have_no_findings() -> None:
     cluster = Cluster()
     cluster.hold("udp/4789", "udp/7946", "tcp/7946", "udp/8301", "tcp/8301", "tcp/8300")
