@@ -12,6 +12,10 @@ from tests.meta.common import below, files, load, modules, options, roles, text
 REASONED = re.compile(r"^\s*(?:- )?(?:run_once|serial|delegate_to|changed_when: false)\b[^#]*(?P<comment>#.*)?$")
 MAIN_LINES = 60
 
+# They look, or work on the controller and on hosts of the lab.
+UNLOCKED = {"client_bundle", "lab_down", "lab_up", "preflight", "report", "verify"}
+IMPORTED = re.compile(r"import_playbook: (\w+)\.yml")
+
 
 def specs_equal_defaults(root: Path) -> list[str]:
     """argument_specs and defaults name the same variables with the same values."""
@@ -78,6 +82,16 @@ def reasons_are_given(root: Path) -> list[str]:
             else:
                 commented = line.lstrip().startswith("#")
     return found
+
+
+def one_run_at_a_time(root: Path) -> list[str]:
+    """A playbook takes the lock of a run, or imports one that does, unless it changes no host of a cluster."""
+    locked = {path.stem for path in files(root, "playbooks/*.yml") if "tasks_from: lock\n" in text(path)}
+    return [
+        f"{path.relative_to(root)}: neither takes the lock (role overlay, tasks_from: lock), nor imports a playbook that does"
+        for path in files(root, "playbooks/*.yml")
+        if path.stem not in locked | UNLOCKED and not set(IMPORTED.findall(text(path))) & locked
+    ]
 
 
 def _sources(root: Path) -> dict[str, str]:

@@ -18,6 +18,7 @@ RULES: tuple[Rule, ...] = (
     rules_plugins.modules_are_documented,
     rules_roles.main_is_a_table_of_contents,
     rules_roles.modules_run_on_real_daemons,
+    rules_roles.one_run_at_a_time,
     rules_roles.reasons_are_given,
     rules_roles.roles_are_complete,
     rules_roles.specs_equal_defaults,
