@@ -217,10 +217,12 @@ def gossip_closed(cluster: Cluster) -> Iterator[Trouble]:
         for host in ("node1", "node2"):
             for protocol in ("udp", "tcp"):
                 cluster.labctl("partition", "node3", host, "--port", "7946", "--proto", protocol)
-        # Addresses that nobody had: of those of before the others still know where they were.
-        start_services(cluster, "10.100.20.201", "10.100.20.202", "10.100.20.203")
-        yield {pair: "no_answer" for pair in ALL if "node3" in pair}, "none left node3"
-        cluster.labctl("heal")
+        try:
+            # Addresses that nobody had: of those of before the others still know where they were.
+            start_services(cluster, "10.100.20.201", "10.100.20.202", "10.100.20.203")
+            yield {pair: "no_answer" for pair in ALL if "node3" in pair}, "none left node3"
+        finally:
+            cluster.labctl("heal")
     start_services(cluster)
     wait_for("all see each other", lambda: all(sees(cluster, *pair) for pair in ALL), 120)
 
