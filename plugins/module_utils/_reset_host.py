@@ -22,12 +22,12 @@ from ansible_collections.multihost.overlay.plugins.module_utils._daemon_plan imp
 from ansible_collections.multihost.overlay.plugins.module_utils._docker import DockerError
 from ansible_collections.multihost.overlay.plugins.module_utils._doctor_host import read_namespaces, read_tunnels
 from ansible_collections.multihost.overlay.plugins.module_utils._doctor_spaces import OVERLAY_NAMESPACE
-from ansible_collections.multihost.overlay.plugins.module_utils._doctor_store import http_asker
 from ansible_collections.multihost.overlay.plugins.module_utils._manifest import PACKAGES_BEFORE, Manifest
 from ansible_collections.multihost.overlay.plugins.module_utils._network import OURS
 from ansible_collections.multihost.overlay.plugins.module_utils._preflight_classic import endpoints
 from ansible_collections.multihost.overlay.plugins.module_utils._preflight_reader import Reader
 from ansible_collections.multihost.overlay.plugins.module_utils._programs import Runner
+from ansible_collections.multihost.overlay.plugins.module_utils._store_http import http_asker
 from ansible_collections.multihost.overlay.plugins.module_utils._systemd import units
 
 PREDEFINED = ("bridge", "host", "none", "docker_gwbridge")

@@ -85,10 +85,11 @@ from ansible_collections.multihost.overlay.plugins.module_utils._doctor_host imp
 from ansible_collections.multihost.overlay.plugins.module_utils._doctor_plan_store import names_of
 from ansible_collections.multihost.overlay.plugins.module_utils._doctor_repair import ENDPOINT, step
 from ansible_collections.multihost.overlay.plugins.module_utils._doctor_steps import Keys, Repairer, RepairError
-from ansible_collections.multihost.overlay.plugins.module_utils._doctor_store import http_asker, read_store
+from ansible_collections.multihost.overlay.plugins.module_utils._doctor_store import read_store
 from ansible_collections.multihost.overlay.plugins.module_utils._preflight_reader import Reader
 from ansible_collections.multihost.overlay.plugins.module_utils._programs import run_program
 from ansible_collections.multihost.overlay.plugins.module_utils._store import DISCOVERY
+from ansible_collections.multihost.overlay.plugins.module_utils._store_http import http_asker
 
 ARGUMENTS: Dict[str, Any] = {
     "address": {"type": "str", "required": True},
