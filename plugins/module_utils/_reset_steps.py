@@ -146,7 +146,7 @@ class Undo:
 
     def _reload_manifest(self) -> None:
         """What others have written there."""
-        self.manifest = Manifest.load(self.manifest.path)
+        self.manifest = Manifest.load()
 
     def apply(self) -> None:
         request = self._request(None)
