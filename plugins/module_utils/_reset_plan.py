@@ -11,6 +11,7 @@ from __future__ import annotations
 import re
 from typing import Any, Iterable, Iterator, Mapping, NamedTuple
 
+from ansible_collections.multihost.overlay.plugins.module_utils import _daemon_arguments as arguments
 from ansible_collections.multihost.overlay.plugins.module_utils._firewall_rules import DROPIN_FILE, RULES_FILE, TABLE
 from ansible_collections.multihost.overlay.plugins.module_utils._firewall_rules import UNIT_FILE as FIREWALL_UNIT_FILE
 
@@ -146,6 +147,7 @@ def engine_steps(seen: Json, fate: str) -> Iterator[Step]:
     yield from file_steps(ENGINE, own, seen)
     if fate == "goes" and any(seen["units"].get(name, {}).get("ActiveState") == "active" for name in DOCKER_UNITS):
         yield Step(ENGINE, "stop", "docker", "stop the engine, which we installed and nobody uses")
+    yield from keep_steps(seen)
     if seen["daemon"]["owned"] or seen["daemon"]["arguments"]:
         keys = ", ".join(sorted(seen["daemon"]["owned"]) or ["the arguments"])
         goes_on = any(restart_steps(seen, fate))
@@ -155,6 +157,13 @@ def engine_steps(seen: Json, fate: str) -> Iterator[Step]:
     yield from restart_steps(seen, fate)
     yield from shared_steps(seen)
     yield from leftover_steps(seen, fate)
+
+
+def keep_steps(seen: Json) -> Iterator[Step]:
+    """The drop-in that goes with our settings, if somebody has changed it."""
+    for step in file_steps(ENGINE, [path for path in [arguments.PATH] if path in seen["manifest"]["files"]], seen):
+        if step.other:
+            yield Step(ENGINE, "keep", step.thing, f"keep a copy of {step.thing}, which was changed since", True)
 
 
 def is_engines(path: str, fate: str) -> bool:

@@ -146,7 +146,7 @@ class Undo:
 
     def _reload_manifest(self) -> None:
         """What others have written there."""
-        self.manifest = Manifest.load(self.manifest.path)
+        self.manifest = Manifest.load()
 
     def apply(self) -> None:
         request = self._request(None)
@@ -211,21 +211,21 @@ class Undo:
         self.manifest.forget("files", step.thing)
 
     def remove(self, step: Step) -> None:
-        self._keep(step)
+        self.keep(step)
         if os.path.lexists(step.thing):
             os.unlink(step.thing)
         self.manifest.forget("files", step.thing)
 
     def restore(self, step: Step) -> None:
-        self._keep(step)
+        self.keep(step)
         entry = self.manifest.data["files"][step.thing]
         with open(entry["backup"], "rb") as handle:
             self._write(step.thing, handle.read(), entry)
         self.manifest.forget("files", step.thing)
 
-    def _keep(self, step: Step) -> None:
-        """A copy of what somebody has changed since we wrote it."""
-        if not step.other:
+    def keep(self, step: Step) -> None:
+        """A copy of what somebody has changed since we wrote it; one that has gone meanwhile was kept before that."""
+        if not step.other or not os.path.exists(step.thing):
             return
         copy = self.manifest.copy_path(step.thing, "kept")
         os.makedirs(os.path.dirname(copy), mode=0o700, exist_ok=True)

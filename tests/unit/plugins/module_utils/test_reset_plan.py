@@ -293,3 +293,13 @@ def test_settings_that_the_engine_was_never_told_of_need_no_restart() -> None:
     assert [step.other for step in planned.steps if step.kind == "stage"] == [False]
     assert not things(planned, "apply", "live_restore")
     assert [step.other for step in made(observed()).steps if step.kind == "stage"] == [True]
+
+
+def test_a_drop_in_that_somebody_changed_is_kept_before_it_goes_with_our_settings() -> None:
+    seen = observed()
+    path = plan.arguments.PATH
+    seen["manifest"]["files"][path] = file("overlay_docker")
+    seen["files"][path] = {"digest": "theirs", "backup": None}
+    assert place(made(seen), "keep", path) < place(made(seen), "stage") < place(made(seen), "remove", path)
+    seen["files"][path] = {"digest": "ours", "backup": None}
+    assert not things(made(seen), "keep")

@@ -13,8 +13,14 @@ import pytest
 
 from ansible_collections.multihost.overlay.plugins.module_utils import _daemon_engine as host
 from ansible_collections.multihost.overlay.plugins.module_utils import _daemon_steps as steps
-from ansible_collections.multihost.overlay.plugins.module_utils import _systemd
+from ansible_collections.multihost.overlay.plugins.module_utils import (
+    _reset_host,
+    _reset_plan,
+    _reset_steps,
+    _systemd,
+)
 from ansible_collections.multihost.overlay.plugins.module_utils._daemon_flags import Flag
+from ansible_collections.multihost.overlay.plugins.module_utils._daemon_json import DaemonConfigError
 from ansible_collections.multihost.overlay.plugins.module_utils._daemon_pending import Running
 from ansible_collections.multihost.overlay.plugins.module_utils._manifest import Manifest
 from ansible_collections.multihost.overlay.plugins.modules import docker_daemon_config as module
@@ -360,3 +366,64 @@ def test_a_file_that_was_changed_since_the_start_means_a_restart(
     assert "/server.crt" in call("staged", read_at_start=["/server.crt", "/ca.crt"])["reasons"][0]
     assert call("applied", read_at_start=["/server.crt"])["restarted"]
     assert not call("applied", read_at_start=["/server.crt"])["changed"]
+
+
+# --- undone by a reset ---
+
+UNDO: dict[str, Any] = {"restart": "safe", "wait": 1, "check_mode": False, "store_managed": True}
+
+
+def undo(engine: Any, *kinds: tuple[str, Any]) -> None:
+    manifest = steps.Manifest.load()
+    done = _reset_steps.Undo(manifest, engine, UNDO, lambda argv, stdin="", timeout=0: (0, "", ""))
+    done.all(_reset_plan.Step("engine", kind, _reset_plan.DAEMON_JSON, "", other) for kind, other in kinds)
+
+
+@pytest.fixture
+def joined(
+    call: Callable[..., dict[str, Any]], engine: PlayedEngine, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An engine with containers that we have put into a store, and a file that was its user's."""
+    monkeypatch.setattr(_reset_plan, "DAEMON_JSON", str(path))
+    monkeypatch.setattr(_reset_host, "other_unit", lambda: False)
+    path.write_text(USERS)
+    engine.effective, engine.containers_running = json.loads(USERS), 2
+    call("staged")
+    call("applied")
+    assert engine.effective["cluster-store"] and engine.effective["live-restore"]
+    engine.orders.clear()
+
+
+USERS = '{"mtu":1400,"debug":false}'
+WHOLE = (("stage", True), ("apply", None), ("live_restore", None), ("shared", None))
+
+
+def test_containers_outlive_the_way_out_of_the_store(joined: None, engine: PlayedEngine, path: Path) -> None:
+    """live-restore is on when the engine stops and when it starts again, and goes only then."""
+    undo(engine, *WHOLE[:2])
+    assert (engine.orders, engine.effective.get("cluster-store")) == (["keep ports", "restart", "let go"], None)
+    assert engine.effective["live-restore"] is True
+    undo(engine, *WHOLE[2:])
+    assert engine.orders[3:] == ["reload"] and engine.effective["live-restore"] is False
+    assert path.read_text() == USERS, "byte for byte"
+    manifest = steps.Manifest.load()
+    assert (manifest.data["keys"], manifest.data["files"], manifest.state) == ({}, {}, {})
+
+
+@pytest.mark.parametrize("done", [1, 2, 3])
+def test_it_goes_on_where_it_was_ended(joined: None, engine: PlayedEngine, path: Path, done: int) -> None:
+    undo(engine, *WHOLE[:done])
+    undo(engine, *WHOLE)
+    assert path.read_text() == USERS and engine.orders.count("restart") == 1
+    assert not engine.effective["live-restore"]
+
+
+def test_an_engine_that_does_not_start_without_us_has_our_keys_again(
+    joined: None, engine: PlayedEngine, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ours = path.read_text()
+    monkeypatch.setattr(steps, "wait_ready", lambda *_unused: "dockerd does not start")
+    with pytest.raises(DaemonConfigError, match="dockerd does not start"):
+        undo(engine, *WHOLE)
+    assert path.read_text() == ours
+    assert set(steps.Manifest.load().owned_keys(str(path))) == set(WANTED), "the next reset knows whose they are"
