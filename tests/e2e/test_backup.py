@@ -129,13 +129,14 @@ def drill_is_gone(cluster: Cluster) -> None:
 def test_without_a_passphrase_nothing_is_begun(cluster: Cluster, busy: Traffic, folder: Path) -> None:
     run = backup(folder, succeeds=False)
     assert "overlay_backup_passphrase_file" in run.messages
-    assert "consul_snapshot" not in str(run.modules)
+    assert "multihost.overlay.consul_snapshot" not in str(run.modules)
     assert not folder.exists()
 
 
 def test_a_dry_run_writes_nothing(cluster: Cluster, busy: Traffic, folder: Path, passphrase: Path) -> None:
     run = backup(folder, overlay_backup_passphrase_file=str(passphrase), arguments=("--check",))
     assert "would write 2 networks" in run.output
+    assert "multihost.overlay.consul_snapshot" in str(run.modules)
     assert not folder.exists()
 
 
