@@ -163,7 +163,8 @@ def _named(row: Mapping[str, Any]) -> str:
 
 def compare_rows(saved: Rows, live: Rows) -> Differences:
     """Key by key: what the living store has and the saved one has not, the other way round, and what has another value."""
-    old, new = ({row["Key"]: row for row in lasting(rows)} for rows in (saved, live))
+    # Keys without a value are folders, which an engine makes when it looks into them.
+    old, new = ({row["Key"]: row for row in lasting(rows) if row["Value"]} for rows in (saved, live))
     return Differences(
         [_named(new[key]) for key in sorted(new.keys() - old.keys())],
         [_named(old[key]) for key in sorted(old.keys() - new.keys())],

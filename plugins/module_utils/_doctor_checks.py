@@ -194,7 +194,7 @@ CHECKS: dict[str, Check] = {
         "error",
         "the containers' networks, and the networks in the store",
         "the store has lost its data, or another one was put in its place: what runs goes on until it is restarted",
-        "bring back the store's data from a snapshot, or make the networks anew and connect the containers",
+        "bring back the store's data (playbooks/restore.yml), or make the networks anew and connect the containers",
         "cs#2290",
     ),
     "subnet_full": Check(

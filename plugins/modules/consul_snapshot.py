@@ -210,7 +210,7 @@ class Action:
         try:
             return {"changed": False, **self.seen()}
         except ConsulError as exc:
-            nothing = {"version": "", "networks": [], "others": None}
+            nothing: Json = {"version": "", "networks": [], "others": None}
             return {"changed": False, "answers": False, "why": str(exc), **nothing}
 
     def taken(self) -> Json:

@@ -89,6 +89,7 @@ def test_a_drill_compares_key_by_key() -> None:
     found = plan.compare_rows(saved, live)
     assert found == (["container late"], ["container web"], [f"key {BASE}ipam/x"])
     assert not plan.compare_rows(ROWS, ROWS).any
+    assert not plan.compare_rows(ROWS, [*ROWS, row(BASE + "endpoint/n1/")]).any, "a folder"
 
 
 def test_keys_are_changed_only_if_nobody_else_has() -> None:

@@ -93,8 +93,12 @@ def test_a_store_that_does_not_answer_is_no_failure_when_it_is_read_alone(call: 
 def test_a_snapshot_has_the_networks_that_are_said_of_it(call: Callable[..., dict[str, Any]]) -> None:
     """One that came while it was taken is in the next one."""
     played = Played(network("shop"))
-    late = [network("late")]
-    played.between = lambda: played.rows.extend(late) or late.clear()
+
+    def comes() -> None:
+        played.between = lambda: None
+        played.rows.append(network("late"))
+
+    played.between = comes
     result = call(played, state="taken")
     assert [entry["name"] for entry in result["networks"]] == ["late", "shop"]
     assert len(json.loads(base64.b64decode(result["content"]))) == 2
@@ -141,7 +145,9 @@ def test_hosts_that_are_no_more_leave_the_catalog(call: Callable[..., dict[str, 
     assert paths == ["snapshot", "catalog/deregister", "catalog/deregister", "catalog/register"]
 
 
-def test_a_server_that_has_just_taken_it_over_is_waited_for(call: Callable[..., dict[str, Any]]) -> None:
+def test_a_server_that_has_just_taken_it_over_is_waited_for(
+    call: Callable[..., dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
     played = Played()
     send = played.send
 
@@ -149,7 +155,7 @@ def test_a_server_that_has_just_taken_it_over_is_waited_for(call: Callable[..., 
         played.refuses = [ConsulError("no leader", 500), ConsulError("no tokens yet", 403)]
         return send(method, path, data)
 
-    played.send = busy
+    monkeypatch.setattr(played, "send", busy)
     assert call(played, state="restored", content=saved(network("shop")))["networks"]
 
 
@@ -180,7 +186,7 @@ def test_of_somebody_elses_only_what_differs_is_put(call: Callable[..., dict[str
     assert not call(Played(row("docker/a", "was")), state="restored", scope="docker", content=content)["changed"]
 
 
-def test_who_was_quicker_is_told(call: Callable[..., dict[str, Any]]) -> None:
+def test_who_was_quicker_is_told(call: Callable[..., dict[str, Any]], monkeypatch: pytest.MonkeyPatch) -> None:
     played = Played(row("docker/a", "old", 7))
     ask = played.ask
 
@@ -189,7 +195,7 @@ def test_who_was_quicker_is_told(call: Callable[..., dict[str, Any]]) -> None:
             raise ConsulError("index mismatch", 409)
         return ask(method, path, body)
 
-    played.ask = quicker
+    monkeypatch.setattr(played, "ask", quicker)
     said = call(played, state="restored", scope="docker", content=json.dumps([row("docker/a", "was")]))["msg"]
     assert "0 of 1 keys are restored" in said
     assert "Run it again" in said
