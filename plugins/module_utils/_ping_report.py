@@ -324,7 +324,7 @@ def make_report(plan: Json, rows: List[Json], checks: List[Json], seconds: float
     """The content of verify.json."""
     failed = sum(not row["ok"] for row in rows)
     failed_checks = sum(row["ok"] is False for row in checks)
-    summary = {
+    summary: Json = {
         "pairs": len(rows),
         "failed": failed,
         "checks": len(checks),

@@ -118,12 +118,21 @@ def install(specs: List[str], free: bool, run: Runner = run_program) -> None:
     options = ["-o", "Dpkg::Options::=--force-confdef", "-o", "Dpkg::Options::=--force-confold"]
     options += ["-o", f"DPkg::Lock::Timeout={LISTS:.0f}", "--no-install-recommends"]
     options += ["--allow-downgrades", "--allow-change-held-packages"] if free else []
+    autos = _automatic(specs, run)
     with nothing_starts():
         status, text, complaints = run([*quiet, "dpkg", "--configure", "-a", "--force-confold"], timeout=ENOUGH)
         if specs and not status:
             status, text, complaints = run([*quiet, "apt-get", "-y", "-q", *options, "install", *specs], timeout=ENOUGH)
     if status:
         raise PackagesError(f"apt-get install {' '.join(specs)} failed: {(complaints or text).strip()[-2000:]}")
+    if autos:
+        run(["apt-mark", "auto", *autos])
+
+
+def _automatic(specs: List[str], run: Runner) -> List[str]:
+    """Those that are there for others alone, which apt forgets of what it is asked for by name. A file is named as its package."""
+    names = [os.path.basename(spec).split("=")[0].split("_")[0] for spec in specs]
+    return run(["apt-mark", "showauto", *names])[1].split() if names else []
 
 
 def keep(packages: Dict[str, str], folder: str, run: Runner = run_program) -> Dict[str, str]:

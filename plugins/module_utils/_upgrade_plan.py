@@ -38,7 +38,13 @@ def version_in(name: str) -> str:
 
 def row(host: str, program: str, seen: Json, wanted: Json, settings: Json) -> Json:
     """What would be done with one program of one host: ``none``, ``upgrade``, ``wait`` or ``refuse``, and why."""
-    result = {"host": host, "program": program, "have": _have(seen), "want": _want(seen, wanted), "action": "none"}
+    result: Json = {
+        "host": host,
+        "program": program,
+        "have": _have(seen),
+        "want": _want(seen, wanted),
+        "action": "none",
+    }
     result.update(packages=[f"{step['name']} {step['old']} -> {step['new']}" for step in _changes(seen, wanted)])
     if not seen["installed"]:
         return dict(result, why=f"has no {LABELS[program]} yet: run site.yml", action="refuse")

@@ -72,7 +72,8 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
 
 @pytest.fixture(scope="module")
 def busy(cluster: Cluster) -> Iterator[Traffic]:
-    with traffic(cluster, ADDRESSES, "ours", CONTROLLER) as running:
+    # Three hosts that unpack packages leave little of two processors to the others.
+    with traffic(cluster, ADDRESSES, "ours", CONTROLLER, patience=8) as running:
         yield running
 
 

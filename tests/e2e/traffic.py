@@ -25,14 +25,14 @@ def ask(target):
     while True:
         begun = time.time()
         try:
-            link = http.client.HTTPConnection(address, int(port), timeout=2)
+            link = http.client.HTTPConnection(address, int(port), timeout=float(sys.argv[1]))
             link.request("GET", "/"); link.getresponse().read(); link.close()
         except OSError as exc:
             with open("/out/failed", "a") as file: file.write(f"{{begun:.1f}} {{target}} {{exc}}\\n")
         asked += 1
         with open("/out/" + target, "w") as file: file.write(str(asked))
         time.sleep(max(0, {EVERY} - (time.time() - begun)))
-for target in sys.argv[1:]:
+for target in sys.argv[2:]:
     threading.Thread(target=ask, args=(target,)).start()
 """
 
@@ -81,7 +81,10 @@ class Quiet(http.server.BaseHTTPRequestHandler):
 class Traffic:
     """What is asked on a cluster's hosts, and what became of it."""
 
-    def __init__(self, cluster: Cluster, addresses: dict[str, str], network: str, outside: str) -> None:
+    def __init__(
+        self, cluster: Cluster, addresses: dict[str, str], network: str, outside: str, patience: float
+    ) -> None:
+        self.patience = patience
         self.cluster, self.addresses, self.network, self.outside = cluster, addresses, network, outside
         self.servers: dict[str, str] = {}
 
@@ -107,7 +110,7 @@ class Traffic:
         self.cluster.run(host, "rm", "-rf", FOLDER)
         self.cluster.run(host, "mkdir", FOLDER)
         options = ["--name", f"asker-{host}", "--network", self.network, "--restart", "unless-stopped", *mounts]
-        program = ["/usr/bin/python3", "-c", ASKER, *targets]
+        program = ["/usr/bin/python3", "-c", ASKER, str(self.patience), *targets]
         self.cluster.run(host, "docker", "run", "-d", *options, "-v", f"{FOLDER}:/out", IMAGE, *program)
 
     def stream(self) -> None:
@@ -152,11 +155,15 @@ class Traffic:
 
 
 @contextmanager
-def traffic(cluster: Cluster, addresses: dict[str, str], network: str, outside: str) -> Iterator[Traffic]:
-    """Traffic between all hosts of a cluster, and to ``outside``, an address of this machine in the lab's network."""
+def traffic(
+    cluster: Cluster, addresses: dict[str, str], network: str, outside: str, patience: float = 2
+) -> Iterator[Traffic]:
+    """Traffic between all hosts of a cluster, and to ``outside``, an address of this machine in the lab's network. An answer may
+    take ``patience`` seconds.
+    """
     server = http.server.ThreadingHTTPServer((outside, OUTSIDE), Quiet)
     threading.Thread(target=server.serve_forever, daemon=True).start()
-    running = Traffic(cluster, addresses, network, outside)
+    running = Traffic(cluster, addresses, network, outside, patience)
     try:
         running.start()
         running.failed()  # what came too early

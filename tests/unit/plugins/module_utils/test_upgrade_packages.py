@@ -79,6 +79,13 @@ def test_after_a_killed_dpkg_it_goes_on() -> None:
     assert packages.look("docker.io", "", False, host)["broken"] == ["docker.io"]
 
 
+def test_what_came_for_others_stays_so(policy: Path) -> None:
+    host = Host(showauto=(0, "containerd\n", ""))
+    packages.install(["docker.io=2", "/kept/containerd_1.4_amd64.deb"], True, host)
+    assert host.called[0] == ["apt-mark", "showauto", "docker.io", "containerd"]
+    assert host.called[-1] == ["apt-mark", "auto", "containerd"]
+
+
 @pytest.fixture
 def policy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     path = tmp_path / "policy-rc.d"
@@ -91,7 +98,8 @@ def test_no_program_is_started_by_a_package(policy: Path) -> None:
     seen: list[Any] = []
 
     def host(argv: list[str], timeout: float = 0) -> tuple[int, str, str]:
-        seen.append((argv, policy.read_text(), os.access(policy, os.X_OK)))
+        if argv[0] != "apt-mark":
+            seen.append((argv, policy.read_text(), os.access(policy, os.X_OK)))
         return 0, "", ""
 
     packages.install(["docker.io=2"], False, host)

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import pytest
@@ -24,8 +25,13 @@ def called(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     )
     monkeypatch.setitem(module.READERS, "engine", lambda wanted: {"program": "/usr/sbin/dockerd"})
     for name in ("replace", "keep", "go_back"):
-        monkeypatch.setattr(module.host, name, lambda *words, _name=name: seen.append((_name, *words)) or {})
+        monkeypatch.setattr(module.host, name, partial(note, seen, name))
     return seen
+
+
+def note(seen: list[Any], name: str, *words: Any) -> dict[str, Any]:
+    seen.append((name, *words))
+    return {}
 
 
 def test_lists_are_read_anew_where_packages_are_asked_for(run_module: Run, called: list[Any]) -> None:
