@@ -32,6 +32,7 @@ ARGUMENTS: dict[str, dict[str, Any]] = {
 # What the tasks of role overlay register on the hosts that they ask.
 HOST, STORE = "__overlay_preflight_result", "__overlay_removal_member"
 CONTAINERS, ENGINE, LEFT = "__overlay_removal_containers", "__overlay_removal_engine", "__overlay_removal_forgotten"
+NOBODY = "no engine runs on the hosts that stay, and one of them is to take its containers out of the store: systemctl start docker"
 Json = dict[str, Any]
 
 
@@ -54,7 +55,8 @@ def observations(args: Json, hostvars: Any) -> Json:
     host, containers, engine = (plain(node.get(name)) or {} for name in (HOST, CONTAINERS, ENGINE))
     store, left = told(hostvars, STORE, "leader"), told(hostvars, LEFT, "nodes")
     reached = "findings" in host
-    asked = [trouble(left, "nodes"), trouble(containers, "containers"), trouble(engine, "restart_pending")]
+    asked = [trouble(left, "nodes") if left else NOBODY]
+    asked += [trouble(containers, "containers"), trouble(engine, "restart_pending")]
     return {
         "reached": reached,
         "unread": "" if reached or host.get("unreachable") else str(host.get("msg", "no message")),

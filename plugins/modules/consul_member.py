@@ -169,12 +169,20 @@ def see(consul: Consul, params: Mapping[str, Any]) -> Seen:
     )
 
 
+def young(consul: Consul, name: str) -> Seen:
+    """What a Consul sees that has just been started, and does not answer yet."""
+    try:
+        return look(consul, name)
+    except ConsulError as exc:
+        return {"member": "", "leader": "", "why": str(exc), "voters": [], "servers": []}
+
+
 def await_vote(consul: Consul, params: Mapping[str, Any]) -> Seen:
     """A new server has a vote when it has been well for some seconds."""
     name = params["name"]
     seen = wait_for(
         params["wait"],
-        lambda: look(consul, name),
+        lambda: young(consul, name),
         lambda seen: name in {row["node"] for row in seen["voters"] if row["alive"]},
     )
     if name not in {row["node"] for row in seen["voters"]}:

@@ -120,8 +120,9 @@ def modules_run_on_real_daemons(root: Path) -> list[str]:
     seen, todo = set(), ["tests"]
     while todo:
         node = todo.pop()
-        seen.add(node)
-        todo += _edges(node, nodes[node], nodes) - seen
+        if node not in seen:
+            seen.add(node)
+            todo += _edges(node, nodes[node], nodes) - seen
     reached = "".join(nodes[node] for node in seen)
     return [
         f"{module.stem}: neither molecule nor tests/e2e reaches it on real daemons"

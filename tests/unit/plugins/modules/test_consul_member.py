@@ -146,7 +146,12 @@ def test_it_leaves_and_is_not_started_again(
     ran: list[list[str]] = []
     state = {"ActiveState": active, "UnitFileState": enabled}
     monkeypatch.setattr(module, "units", lambda names: {names[0]: state})
-    monkeypatch.setattr(module, "run_program", lambda argv, **_more: ran.append(argv) or (0, "", ""))
+
+    def run_program(argv: list[str], **_more: Any) -> tuple[int, str, str]:
+        ran.append(argv)
+        return 0, "", ""
+
+    monkeypatch.setattr(module, "run_program", run_program)
     played = Played({"h1": "alive"})
     assert len(ask(played, check=True, state="left", name="h1")["steps"]) == steps
     assert (played.asked, ran) == ([], [])

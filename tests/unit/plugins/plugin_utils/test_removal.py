@@ -237,5 +237,5 @@ def test_what_could_not_be_asked_is_heard() -> None:
         "__overlay_removal_engine": {"restart_pending": True, "containers": [{"name": "a", "would_die": False}]},
     }
     seen = cluster_removal.observations({"node": "h4", "managed": False, "others": []}, {"h4": node})
-    assert (seen["troubles"], seen["voters"]) == (["h4: the engine does not answer"], None)
+    assert (seen["troubles"], seen["voters"]) == ([cluster_removal.NOBODY, "h4: the engine does not answer"], None)
     assert (seen["restarts"], seen["dying"]) == (True, [])
