@@ -11,6 +11,7 @@ import subprocess
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -84,12 +85,15 @@ def locks(cluster: Cluster, host: str = "node1") -> list[str]:
     return cluster.out(host, "sh", "-c", f"ls {LOCK} 2>/dev/null || true").split()
 
 
+def free(cluster: Cluster, host: str) -> bool:
+    """The directory is gone too."""
+    return cluster.run(host, "test", "-e", LOCK, check=False).returncode != 0
+
+
 def wait_until_free(cluster: Cluster) -> None:
-    """Nothing is left on any host, the directory neither."""
+    """Nothing is left on any host."""
     for host in HOSTS:
-        wait_for(
-            f"no lock on {host}", lambda host=host: cluster.run(host, "test", "-e", LOCK, check=False).returncode, 20
-        )
+        wait_for(f"no lock on {host}", partial(free, cluster, host), 20)
 
 
 def keepers() -> list[int]:

@@ -25,7 +25,10 @@ class Host:
     """Answers in turn; what it was asked."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, *answers: Any, check: bool = False) -> None:
-        self.answers, self.asked, self.kept, self.said = list(answers), [], [], []
+        self.answers = list(answers)
+        self.asked: list[dict[str, Any]] = []
+        self.kept: list[Any] = []
+        self.said: list[str] = []
         self.commands: list[str] = []
         action = object.__new__(run_lock.ActionModule)
         action._task = SimpleNamespace(check_mode=check, delegate_to="node1")
