@@ -95,7 +95,8 @@ import os, sys, time
 import _run_keeper as keeper
 me = os.getpid()
 def work():
-    own = [open("/proc/self/comm").read().strip()] + sorted(os.readlink(f"/proc/self/fd/{name}") for name in os.listdir("/proc/self/fd") if int(name) < 3)
+    own = [open("/proc/self/comm").read().strip()]
+    own += sorted(os.readlink(f"/proc/self/fd/{name}") for name in os.listdir("/proc/self/fd") if int(name) < 3)
     while keeper.lives(me, since):
         time.sleep(0.05)
     open(sys.argv[1], "w").write(" ".join([str(os.getsid(0) == os.getpid()), *own]))
