@@ -72,7 +72,10 @@ class Lock:
                 f"if touch -c {self.path} && test -e {self.path}; then echo kept; else echo gone; fi"
             ):
                 return True
+            # The task's folder on the host went with the task.
+            self.action._connection._shell.tmpdir = None
             self.other = self.take()["holder"]
+            self.action.cleanup()
         return not self.other
 
     def release(self) -> None:

@@ -13,6 +13,8 @@ import time
 from contextlib import suppress
 from typing import Any, Callable, NoReturn, Sequence
 
+# What ps shows.
+NAME = "overlay-lock"
 EVERY = 15.0
 PAUSE = 0.2
 Json = dict[str, Any]
@@ -90,6 +92,8 @@ def keep(
 def _leave() -> None:
     """Hold nothing that whoever waits for the run's end waits for: its output, descriptors that the run was given, its terminal."""
     os.setsid()
+    with suppress(OSError), open("/proc/self/comm", "w", encoding="ascii") as stream:
+        stream.write(NAME)
     null = os.open(os.devnull, os.O_RDWR)
     for descriptor in (0, 1, 2):
         os.dup2(null, descriptor)

@@ -72,6 +72,8 @@ class BenchLab(Cluster):
         self.report = self.folder / "report"
         self.key = LABS / name / "id_ed25519"
         self.stores = self.hosts[: 3 if number >= 3 else 1]
+        # Who is in the cluster; a host that is to join it is in the lab before.
+        self.members = list(self.hosts)
 
     @property
     def ssh_options(self) -> list[str]:
@@ -95,7 +97,7 @@ class BenchLab(Cluster):
         hosts = {host: {"ansible_host": address} for host, address in self.addresses.items()}
         inventory = {
             "overlay_lab": {"hosts": hosts, "vars": variables},
-            "overlay_hosts": {"children": {"overlay_lab": {}}},
+            "overlay_hosts": {"hosts": {host: {} for host in self.members}},
             "overlay_store": {"hosts": {host: {} for host in self.stores}},
         }
         self.folder.mkdir(parents=True, exist_ok=True)

@@ -29,6 +29,8 @@ RESULT = BUILD.parent / "bench.json"
 BASE = 3
 EXECUTIONS, NO_CHANGE, BARE, TASKS, PINGS, SLACK = 25, 15.0, 1.75, 3, 3, 10.0
 PREFLIGHT_EXECUTIONS, PREFLIGHT = 5, 6.0
+# What a host more costs on a cluster of so many, over what it costs on one of three.
+MANY, ADD = 20, 1.5
 # A machine that is busier than this with other things measures those.
 NOISE = 0.15
 
@@ -174,6 +176,24 @@ class Bench:
             Row("verify" + label, f"verify{label}: time over three pings", over, SLACK, " s", basis),
         ]
 
+    def join(self, connections: Connections, number: int) -> float:
+        """One bare host more on a cluster of so many."""
+        lab, label = BenchLab("benchadd", "10.88.43", number + 1, connections), f"add_node, {number} hosts"
+        lab.members = lab.hosts[:-1]
+        try:
+            self.converge(lab, f"site, before {label}")
+            lab.members = list(lab.hosts)
+            lab.write_inventory()
+            lab.ping()
+            self.quiet()
+            run = lab.play("playbooks/add_node.yml", "-e", f"node={lab.hosts[-1]}")
+            assert lab.pairs() == (2 * number, 0), f"{lab.pairs()} pairs are good and bad, see {run.log}"
+            self.slowest(label, run)
+            self.raw[f"{label} modules of another host"] = run.modules[lab.hosts[1]]
+            return self.note(label, run.seconds)
+        finally:
+            lab.down()
+
     # The parts of the bench
 
     def small(self, connections: Connections, rounds: int, number: int = BASE) -> None:
@@ -221,6 +241,13 @@ class Bench:
             self.verification(lab, f"{label} with a container each")
         finally:
             lab.down()
+
+    def add(self, connections: Connections, number: int) -> None:
+        """What a host more costs on a large cluster, over a small one."""
+        few, many = (self.join(connections, hosts) for hosts in (BASE, number))
+        basis = f"{many:.1f} s / {few:.1f} s"
+        words = f"add_node to {number} hosts: time over {BASE} hosts"
+        self.rows.append(Row("add", words, round(many / few, 2), ADD, " x", basis))
 
     def result(self, hosts: int) -> dict[str, Any]:
         """For the JSON."""
@@ -282,7 +309,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--hosts", type=int, default=hosts, help="more than 3: also measure so many (variable HOSTS)")
     parser.add_argument("--rounds", type=int, default=1, help="how often to begin with bare hosts; the median counts")
     parser.add_argument("--repeats", type=int, default=3, help="how often to measure the rest; the median counts")
-    parser.add_argument("--only", choices=["small", "large"], help="leave out the rest")
+    parser.add_argument("--only", choices=["small", "large", "add"], help="leave out the rest")
     return parser.parse_args()
 
 
@@ -292,9 +319,11 @@ def main() -> int:
     BUILD.mkdir(parents=True, exist_ok=True)
     bench = Bench(options.repeats)
     with Connections() as connections:
-        if options.only != "large":
+        if options.only == "add":
+            measure(bench, bench.add, connections, options.hosts if options.hosts > BASE else MANY)
+        if options.only in (None, "small"):
             measure(bench, bench.small, connections, options.rounds)
-        if options.only != "small" and options.hosts > BASE:
+        if options.only in (None, "large") and options.hosts > BASE:
             measure(bench, bench.large, connections, options.hosts)
     return report(bench, options.hosts)
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from tests.cluster import Cluster
+from tests.cluster import IMAGE, PROGRAMS, Cluster, wait_for
 from tests.e2e.shared import Inventory, read, variation
 from tests.e2e.state import State, differences, state_of
 from tests.e2e.support import ROOT, Run, run_playbook, start_playbook
@@ -30,6 +30,25 @@ CONTROLLER = "10.88.150.1"
 # What the host_firewall of the others writes, and what a new server of the store does.
 WALLS = re.compile(r"node\d: (/etc/multihost-overlay(/firewall\.nft)?|/var/lib/multihost-overlay(/.*)?): ")
 JOIN = re.compile(r"node\d: /etc/multihost-overlay/consul(/join\.json)?: ")
+
+
+# One connection that says something ten times a second and is answered. Who loses it ends.
+ANSWERS = """
+import socket
+server = socket.create_server(("", 9000))
+link = server.accept()[0]
+while data := link.recv(64): link.sendall(data)
+"""
+ASKS = """
+import socket, sys, time
+link = socket.create_connection((sys.argv[1], 9000), 5)
+link.settimeout(5)
+for number in range(10**6):
+    link.sendall(b"x")
+    assert link.recv(64)
+    print(number, flush=True)
+    time.sleep(0.1)
+"""
 
 
 def joined(inventory: Inventory) -> None:
@@ -56,8 +75,38 @@ def old(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
 
 @pytest.fixture(scope="module")
 def busy(old: Cluster) -> Iterator[Traffic]:
+    """Containers that ask one another all the time, and one connection that stays."""
     with traffic(old, ADDRESSES, "blue", CONTROLLER) as running:
+        start_program(old, "node2", "answers", ANSWERS)
+        start_program(old, "node1", "asks", ASKS, address_of(old, "node2", "answers"))
+        wait_for("the connection is used", lambda: said(old) > 10)
         yield running
+        old.remove_containers("answers", "asks")
+
+
+def start_program(cluster: Cluster, host: str, name: str, program: str, *arguments: str) -> None:
+    """A container with the host's Python."""
+    mounts = [word for folder in PROGRAMS for word in ("-v", f"{folder}:{folder}:ro")]
+    command = ["docker", "run", "-d", "--name", name, "--network", "blue", *mounts, IMAGE, "/usr/bin/python3", "-c"]
+    cluster.run(host, *command, program, *arguments)
+
+
+def address_of(cluster: Cluster, host: str, name: str) -> str:
+    form = "{{range .NetworkSettings.Networks}}{{.IPAddress}}{{end}}"
+    return cluster.out(host, "docker", "inspect", "-f", form, name)
+
+
+def said(cluster: Cluster) -> int:
+    """How often the one connection was used; it ends with the first failure."""
+    return int(cluster.out("node1", "docker", "logs", "--tail", "1", "asks") or 0)
+
+
+def undisturbed(cluster: Cluster, running: Traffic) -> bool:
+    """No probe was lost, and the connection still carries."""
+    assert running.failed() == []
+    before = said(cluster)
+    wait_for("the connection is used", lambda: said(cluster) > before, 10)
+    return True
 
 
 @pytest.fixture(scope="module")
@@ -135,7 +184,7 @@ def test_a_host_joins_and_nobody_notices(old: Cluster, busy: Traffic, with_four:
         killed.wait_for_task("Merge our keys into daemon.json")
         killed.kill()
     run = add(with_four, tmp_path)
-    assert busy.failed() == []
+    assert undisturbed(old, busy)
     # Files with their times, the programs with their start: engines and Consuls went on.
     assert others(differences(before, state_of(old)), WALLS) == []
     assert max(run.remote[host] for host in HOSTS[1:]) <= 9, run.modules
@@ -144,7 +193,7 @@ def test_a_host_joins_and_nobody_notices(old: Cluster, busy: Traffic, with_four:
     assert ends == {pair for host in HOSTS for pair in ((host, NEW), (NEW, host))}
     assert (len(proof["pairs"]), proof["summary"]["failed"]) == (6 * len(NETWORKS), 0)
     assert play("site.yml", with_four, tmp_path).changed == {}
-    assert busy.failed() == []
+    assert undisturbed(old, busy)
 
 
 def test_it_reaches_and_is_reached_by_name(old: Cluster, busy: Traffic) -> None:
@@ -183,11 +232,11 @@ def test_two_servers_join_the_store(old: Cluster, busy: Traffic, with_four: Path
     before = state_of(four)
     add(inventory, tmp_path, "node2, node3")
     assert peers(old) == set(HOSTS)
-    assert busy.failed() == []
+    assert undisturbed(old, busy)
     changed = others(differences(before, state_of(four)), JOIN)
     assert [line for line in changed if line.startswith(("node1: ", "node4: "))] == []
     assert [line for line in changed if "program dockerd" in line] == []
     join = json.loads(four.out(NEW, "cat", "/etc/multihost-overlay/consul/join.json"))
     assert join == {"retry_join": [ADDRESSES[host] for host in HOSTS]}
     assert play("site.yml", inventory, tmp_path).changed == {}
-    assert busy.failed() == []
+    assert undisturbed(old, busy)

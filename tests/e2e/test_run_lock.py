@@ -10,7 +10,8 @@ import signal
 import subprocess
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +32,7 @@ NOBODY = "10.88.150.99"
 LOCK = "/run/multihost-overlay-lock"
 # One that is asked for the lock, and ends: on bare hosts there is nothing to rotate.
 SHORT, ITS_END = "playbooks/rotate_keys.yml", "Run site.yml first"
-SECONDS = 30
+SECONDS = 60
 ELSEWHERE = {
     "user": "bob",
     "controller": "elsewhere",
@@ -84,26 +85,25 @@ def locks(cluster: Cluster, host: str = "node1") -> list[str]:
     return cluster.out(host, "sh", "-c", f"ls {LOCK} 2>/dev/null || true").split()
 
 
+def free(cluster: Cluster, host: str) -> bool:
+    """The directory is gone too."""
+    return cluster.run(host, "test", "-e", LOCK, check=False).returncode != 0
+
+
 def wait_until_free(cluster: Cluster) -> None:
-    """Nothing is left on any host, the directory neither."""
+    """Nothing is left on any host."""
     for host in HOSTS:
-        wait_for(
-            f"no lock on {host}", lambda host=host: cluster.run(host, "test", "-e", LOCK, check=False).returncode, 20
-        )
+        wait_for(f"no lock on {host}", partial(free, cluster, host), 20)
 
 
 def keepers() -> list[int]:
-    """Processes that keep a lock for a run on these hosts: ansible-playbook's, and the child of no such one, nor of ours."""
-    parents = {}
+    """Processes that keep a lock on these hosts for a run."""
+    found = []
     for folder in Path("/proc").glob("[0-9]*"):
-        try:
-            words = (folder / "cmdline").read_text(errors="replace").split("\0")
-            parent = int((folder / "stat").read_text(errors="replace").rpartition(")")[2].split()[1])
-        except OSError:
-            continue
-        if str(INVENTORY) in words and "ansible-playbook" in "".join(words[:2]):
-            parents[int(folder.name)] = parent
-    return [number for number, parent in parents.items() if parent not in parents and parent != os.getpid()]
+        with suppress(OSError):
+            if (folder / "comm").read_text() == "overlay-lock\n" and str(INVENTORY) in (folder / "cmdline").read_text():
+                found.append(int(folder.name))
+    return found
 
 
 def write_lock(cluster: Cluster, age: int) -> None:
@@ -146,7 +146,7 @@ def test_who_only_looks_waits_for_nobody(hosts: Cluster, long_run: Path, tmp_pat
     extra = {"overlay_report_dir": str(tmp_path)}
     with holding(long_run):
         run_playbook("playbooks/preflight.yml", inventory=INVENTORY, extra_vars=extra)
-        dry = ask(arguments=["--check"], warnings=(r"Another run works on this cluster meanwhile: .* on node1\)",))
+        dry = ask(arguments=["--check"], warnings=(r"Another run works on this cluster meanwhile: .*\(on node1\)",))
         assert ITS_END in dry.messages
         assert "works on this cluster meanwhile" in dry.output
     wait_until_free(hosts)
@@ -192,9 +192,9 @@ def test_it_is_renewed(hosts: Cluster, long_run: Path) -> None:
 
 def test_of_another_controller_its_age_tells(hosts: Cluster) -> None:
     try:
-        write_lock(hosts, 20)
+        # On a busy machine a run takes so long to ask for it.
+        write_lock(hosts, 10)
         assert "bob on elsewhere (process 4711, site.yml)" in ask().messages
-        assert "bob" in ask(extra_vars={"overlay_lock_break": False}).messages
         write_lock(hosts, 61)
         run = ask()
         assert ITS_END in run.messages

@@ -25,11 +25,17 @@ class Host:
     """Answers in turn; what it was asked."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, *answers: Any, check: bool = False) -> None:
-        self.answers, self.asked, self.kept, self.said = list(answers), [], [], []
+        self.answers = list(answers)
+        self.asked: list[dict[str, Any]] = []
+        self.kept: list[Any] = []
+        self.said: list[str] = []
         self.commands: list[str] = []
         action = object.__new__(run_lock.ActionModule)
         action._task = SimpleNamespace(check_mode=check, delegate_to="node1")
         self.action = action
+        # Of the task, whose end takes it away.
+        action._connection = SimpleNamespace(_shell=SimpleNamespace(tmpdir="/gone"))
+        monkeypatch.setattr(action, "cleanup", lambda: None)
         monkeypatch.setattr(ActionBase, "run", lambda *_unused: {})
         monkeypatch.setattr(action, "validate_argument_spec", lambda *_unused: (None, {"take_over": False}))
         monkeypatch.setattr(action, "_execute_module", self.ask)
@@ -119,6 +125,7 @@ def test_a_host_that_cannot_be_asked(monkeypatch: pytest.MonkeyPatch, answer: An
 def test_renewing(monkeypatch: pytest.MonkeyPatch, answers: list[Any], kept: bool, modules: int) -> None:
     host = Host(monkeypatch, *answers)
     assert (host.lock().renew(), len(host.asked)) == (kept, modules)
+    assert host.action._connection._shell.tmpdir == (None if modules else "/gone")
     assert f"touch -c /run/multihost-overlay-lock/{HERE['id']}" in host.commands[0]
 
 
