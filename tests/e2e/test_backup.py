@@ -103,7 +103,8 @@ def networks(cluster: Cluster, host: str) -> dict[str, list[str]]:
 def keys(cluster: Cluster) -> str:
     """What is in the store and does not change by itself."""
     exported = json.loads(cluster.consul("node2", "kv", "export", "docker/network/"))
-    return json.dumps([[row["key"], row["value"]] for row in exported])
+    # Folders, which have no value, come when an engine looks into them.
+    return json.dumps([[row["key"], row["value"]] for row in exported if row["value"]])
 
 
 def content(path: Path) -> dict[str, Any]:
@@ -257,7 +258,7 @@ def test_somebody_is_asked_before_something_is_lost(
     assert keys(cluster) == stored
     dry = restore(newest, passphrase, arguments=("--check",))
     assert "network extra (10.100.179.0/24)" in dry.output
-    assert "extra" in networks(cluster, "node1")
+    assert keys(cluster) == stored
     cluster.run("node3", "docker", "network", "rm", "extra")
 
 
