@@ -106,6 +106,21 @@ def _problems(name: str, row: Mapping[str, Any]) -> List[str]:
     return []
 
 
+def own_problems(stats: Mapping[str, Any], health: Mapping[str, Any]) -> List[str]:
+    """What a server says of itself: the leader looks at the others every two seconds only, and misses one that was just restarted."""
+    raft = stats.get("raft")
+    if not raft:
+        return []  # an agent has none
+    if raft.get("state") not in ("Leader", "Follower") or raft.get("last_contact") == "never":
+        return [
+            f"the server of this host is no peer yet ({raft.get('state')}, heard of the leader: {raft.get('last_contact')})"
+        ]
+    leads = max((int(row.get("LastIndex") or 0) for row in health.get("Servers") or []), default=0)
+    if int(raft.get("applied_index") or 0) < leads:
+        return [f"the server of this host is at index {raft.get('applied_index')} of {leads}"]
+    return []
+
+
 def leader_of(health: Mapping[str, Any]) -> str:
     """The leader's name."""
     return next((str(row["Name"]) for row in health.get("Servers") or [] if row.get("Leader")), "")
@@ -124,11 +139,13 @@ def ask_health(consul: Consul) -> Json:
 def look(consul: Consul, servers: Sequence[str], version: str) -> Tuple[Json, List[str]]:
     """One look: what to return, and what is wrong."""
     try:
-        own = str(consul.ask("GET", "agent/self")["Config"]["Version"])
         health = ask_health(consul)
+        # Behind it: what it is compared with must not be younger.
+        agent = consul.ask("GET", "agent/self")
     except ConsulError as exc:
         return {}, [str(exc)]
-    found = problems(health, servers)
+    own = str(agent["Config"]["Version"])
+    found = problems(health, servers) + own_problems(agent.get("Stats") or {}, health)
     if numbers(version) and numbers(own) != numbers(version):
         found.append(f"Consul {own} runs here, not {version}")
     return {"leader": leader_of(health), "version": own}, found

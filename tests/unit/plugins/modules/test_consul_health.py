@@ -36,12 +36,12 @@ def health(**changes: Any) -> dict[str, Any]:
 class Played:
     """Answers once with each of these, and then with the last of them."""
 
-    def __init__(self, *answers: dict[str, Any]) -> None:
-        self.answers = list(answers)
+    def __init__(self, *answers: dict[str, Any], raft: dict[str, str] | None = None) -> None:
+        self.answers, self.raft = list(answers), raft
 
     def ask(self, _method: str, path: str) -> Any:
         if path == "agent/self":
-            return {"Config": {"Version": "1.8.7+dfsg1"}}
+            return {"Config": {"Version": "1.8.7+dfsg1"}, "Stats": {"raft": self.raft} if self.raft else {}}
         answer = self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
         if not answer["Healthy"]:
             raise ConsulError("with 429", 429, json.dumps(answer))
@@ -50,8 +50,8 @@ class Played:
 
 @pytest.fixture
 def wait(monkeypatch: pytest.MonkeyPatch, run_module: Callable[..., dict[str, Any]]) -> Callable[..., dict[str, Any]]:
-    def run(*answers: dict[str, Any], **params: Any) -> dict[str, Any]:
-        monkeypatch.setattr(module, "Consul", lambda _url, _token: Played(*answers))
+    def run(*answers: dict[str, Any], raft: dict[str, str] | None = None, **params: Any) -> dict[str, Any]:
+        monkeypatch.setattr(module, "Consul", lambda _url, _token: Played(*answers, raft=raft))
         monkeypatch.setattr(module, "POLL", 0)
         return run_module(module.main, {"token": "t", "servers": SERVERS, "wait": 0, **params})
 
@@ -77,6 +77,21 @@ def test_it_is_waited_for(wait: Callable[..., dict[str, Any]]) -> None:
 )
 def test_what_is_not_so_is_said(wait: Callable[..., dict[str, Any]], changes: dict[str, Any], words: str) -> None:
     assert words in wait(health(**changes))["msg"]
+
+
+@pytest.mark.parametrize(
+    ("raft", "words"),
+    [
+        ({"state": "Candidate", "last_contact": "2s", "applied_index": "40"}, "is no peer yet"),
+        ({"state": "Follower", "last_contact": "never", "applied_index": "40"}, "is no peer yet"),
+        ({"state": "Follower", "last_contact": "9ms", "applied_index": "39"}, "at index 39 of 40"),
+    ],
+)
+def test_a_server_that_was_just_restarted_is_asked_itself(
+    wait: Callable[..., dict[str, Any]], raft: dict[str, str], words: str
+) -> None:
+    assert words in wait(health(), raft=raft)["msg"]
+    assert not wait(health(), raft=dict(raft, state="Follower", last_contact="9ms", applied_index="41")).get("failed")
 
 
 def test_another_version_than_the_wanted_one_fails(wait: Callable[..., dict[str, Any]]) -> None:
