@@ -71,12 +71,12 @@ Json = Dict[str, Any]
 
 
 def back(container: Mapping[str, Any], name: str, network: str) -> str:
-    """The command that connects the container again, with what its user had asked for. The alias that is its id Docker makes itself."""
+    """The command that connects the container again as its user had it. The aliases that are its id and its name Docker makes itself."""
     settings = container["Details"].get(network) or {}
     address = (settings.get("IPAMConfig") or {}).get("IPv4Address")
     words = ["docker", "network", "connect", *(["--ip", address] if address else [])]
     for alias in settings.get("Aliases") or []:
-        words += ["--alias", alias] if not str(container["Id"]).startswith(alias) else []
+        words += ["--alias", alias] if alias not in (name, container["Id"][:12]) else []
     return " ".join(map(shlex.quote, [*words, network, name]))
 
 

@@ -24,7 +24,7 @@ WEB = {
         }
     },
 }
-INSPECTED = {"shop": {"IPAMConfig": {"IPv4Address": "10.1.0.9"}, "Aliases": ["www", "4c01db0b339c"]}}
+INSPECTED = {"shop": {"IPAMConfig": {"IPv4Address": "10.1.0.9"}, "Aliases": ["www", "web", "4c01db0b339c"]}}
 OLD = {"Id": "dd", "Names": ["/old"], "State": "exited", "NetworkSettings": {"Networks": {"shop": None, "gone": None}}}
 LONE = {"Id": "ee", "Names": ["/lone"], "State": "running", "NetworkSettings": {"Networks": {"bridge": {}}}}
 
