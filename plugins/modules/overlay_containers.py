@@ -71,12 +71,12 @@ Json = Dict[str, Any]
 
 
 def back(container: Mapping[str, Any], name: str, network: str) -> str:
-    """The command that connects the container again, with what its user had asked for. The alias that is its id Docker makes itself."""
-    settings = container["NetworkSettings"]["Networks"][network] or {}
+    """The command that connects the container again as its user had it. The aliases that are its id and its name Docker makes itself."""
+    settings = container["Details"].get(network) or {}
     address = (settings.get("IPAMConfig") or {}).get("IPv4Address")
     words = ["docker", "network", "connect", *(["--ip", address] if address else [])]
     for alias in settings.get("Aliases") or []:
-        words += ["--alias", alias] if not str(container["Id"]).startswith(alias) else []
+        words += ["--alias", alias] if alias not in (name, container["Id"][:12]) else []
     return " ".join(map(shlex.quote, [*words, network, name]))
 
 
@@ -97,6 +97,19 @@ def described(container: Mapping[str, Any], overlays: Mapping[str, str]) -> Json
         "networks": networks,
         "back": [back(container, name, network) for network in networks],
     }
+
+
+def details(client: DockerClient, container: Mapping[str, Any], overlays: Mapping[str, str]) -> Json:
+    """Its networks as it was told of them; the list leaves aliases out. Who is gone meanwhile has none."""
+    if not set(container["NetworkSettings"]["Networks"]) & set(overlays):
+        return {}
+    try:
+        inspected = client.get(f"/containers/{container['Id']}/json")
+    except DockerError as exc:
+        if exc.status != 404:
+            raise
+        return {}
+    return dict(inspected["NetworkSettings"]["Networks"])
 
 
 def overlays_of(client: DockerClient, containers: List[Json]) -> Dict[str, str]:
@@ -130,7 +143,7 @@ def run(params: Mapping[str, Any], check_mode: bool) -> Json:
     client = DockerClient(params["socket"])
     listed = client.get("/containers/json", {"all": True}) or []
     overlays = overlays_of(client, listed)
-    rows = [described(entry, overlays) for entry in listed]
+    rows = [described({**entry, "Details": details(client, entry, overlays)}, overlays) for entry in listed]
     containers = sorted((row for row in rows if row["networks"]), key=lambda row: row["name"])
     due = containers if params["state"] == "absent" else []
     for container in due if not check_mode else []:

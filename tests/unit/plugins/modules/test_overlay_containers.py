@@ -18,11 +18,13 @@ WEB = {
     "State": "running",
     "NetworkSettings": {
         "Networks": {
-            "shop": {"IPAMConfig": {"IPv4Address": "10.1.0.9"}, "Aliases": ["www", "4c01db0b339c"]},
+            # As the list has it, without aliases.
+            "shop": {"IPAMConfig": {"IPv4Address": "10.1.0.9"}, "Aliases": None},
             "bridge": {"IPAMConfig": None},
         }
     },
 }
+INSPECTED = {"shop": {"IPAMConfig": {"IPv4Address": "10.1.0.9"}, "Aliases": ["www", "web", "4c01db0b339c"]}}
 OLD = {"Id": "dd", "Names": ["/old"], "State": "exited", "NetworkSettings": {"Networks": {"shop": None, "gone": None}}}
 LONE = {"Id": "ee", "Names": ["/lone"], "State": "running", "NetworkSettings": {"Networks": {"bridge": {}}}}
 
@@ -38,6 +40,10 @@ class Engine:
         if path == "/containers/json":
             assert query == {"all": True}
             return [WEB, OLD, LONE]
+        if path.startswith("/containers/"):
+            if path.split("/")[2] == "dd":  # gone meanwhile
+                raise DockerError("no such container", 404)
+            return {"NetworkSettings": {"Networks": INSPECTED}}
         name = path.rpartition("/")[2]
         if name == "gone":
             raise DockerError("no such network", 404)
