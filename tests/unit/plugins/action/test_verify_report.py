@@ -31,6 +31,7 @@ DEFAULTS = {
     "peers": 0,
     "rounds": 1,
     "streams": 0,
+    "around": [],
     "max_loss": 0.0,
     "baseline": "",
     "slower": 3.0,
