@@ -128,7 +128,6 @@ def test_hosts_are_hosts(lab: Cluster) -> None:
     assert "PasswordAuthentication no" in lab.out("one", "sh", "-c", "cat /etc/ssh/sshd_config.d/*")
 
 
-@pytest.mark.long
 def test_a_package_is_fetched_once_for_all_hosts(lab: Cluster) -> None:
     for host in ADDRESSES:
         lab.run(host, "apt-get", "install", "-qy", "docker.io", "busybox-static", timeout=300)
