@@ -123,7 +123,9 @@ ARGUMENTS: Dict[str, Any] = {
 STATES = {0: "", 1: "alive", 2: "leaving", 3: "left", 4: "failed"}
 POLL = 1.0
 # What of a member is left, and is to go.
-RAFT, MEMBERS, CATALOG = "removed from Raft", "forced out of the members", "taken out of the catalog"
+RAFT = "removed from Raft"
+MEMBERS = "forced out of the members"
+CATALOG = "taken out of the catalog"
 Seen = Dict[str, Any]
 
 

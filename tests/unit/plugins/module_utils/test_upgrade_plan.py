@@ -40,8 +40,8 @@ def newer(version: str, name: str = "docker.io") -> dict[str, Any]:
     return {"changes": [{"name": name, "old": "20.10.5+dfsg1-1+deb11u2", "new": version}]}
 
 
-def judge(seen: dict[str, Any], wanted: dict[str, Any] = PACKAGES, program: str = "engine", *despite: str) -> Any:
-    return plans.row("node1", program, seen, wanted, {"despite": list(despite)})
+def judge(seen: dict[str, Any], wanted: dict[str, Any] | None = None, program: str = "engine", *despite: str) -> Any:
+    return plans.row("node1", program, seen, PACKAGES if wanted is None else wanted, {"despite": list(despite)})
 
 
 @pytest.mark.parametrize(

@@ -40,7 +40,7 @@ class Played:
         if path == "agent/members":
             tags = {"role": "consul", "port": "8300"}
             return [
-                {"Name": name, "Addr": self.address(name).split(":")[0], "Status": NUMBERS[state], "Tags": tags}
+                {"Name": name, "Addr": self.address(name).partition(":")[0], "Status": NUMBERS[state], "Tags": tags}
                 for name, state in self.states.items()
             ]
         if path == "catalog/nodes":
