@@ -62,6 +62,10 @@ class Waiting:
 
     def start(self, host: str) -> None:
         """A worker has been given this host."""
+        if self.most == 1:
+            # The only worker is free again: who had it is done, though Ansible may read that result only after this host's.
+            self.done += len(self.at_work)
+            self.at_work.clear()
         self.at_work[host] = None
 
     def end(self, host: str) -> None:

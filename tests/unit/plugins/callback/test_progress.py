@@ -49,6 +49,15 @@ def test_hosts_that_have_no_worker_yet_count_and_those_that_do_not_have_the_task
     assert "1 of 5 hosts done" in task.line(110.0)
 
 
+def test_the_only_worker_has_one_host_though_the_result_of_the_one_before_was_not_read_yet() -> None:
+    task = waiting(hosts=3, most=1)
+    task.start("node1")
+    task.start("node2")
+    assert "1 of 3 hosts done, waiting for node2" in task.line(110.0)
+    task.end("node1")
+    assert "1 of 3 hosts done, waiting for node2" in task.line(110.0)
+
+
 def test_a_name_of_several_lines_makes_one_line() -> None:
     task = progress.Waiting("play /\n  task", "1", 1, 1, 0.0)
     task.start("a")
