@@ -101,6 +101,10 @@ class Engine:
             info=info,
         )
 
+    def invocation(self) -> str:
+        """systemd's number of the last start of the unit, now; empty where it was never started."""
+        return units([UNIT]).get(UNIT, {}).get("InvocationID", "")
+
     def info(self) -> dict[str, Any] | None:
         """What the engine tells of itself; None when it does not answer."""
         try:

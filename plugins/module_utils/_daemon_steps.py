@@ -289,12 +289,12 @@ def _act(request: Request, engine: host.Engine, view: View, decision: pending.De
 
 def _move(request: Request, engine: host.Engine, view: View, decision: pending.Decision) -> None:
     """Start or restart if that is decided, and wait until the engine is as it shall be."""
-    begun = host.now()
+    begun, before = host.now(), None
     if decision.restart or decision.start:
+        before = engine.invocation()
         _order(engine, "restart" if decision.restart else "start")
-        time.sleep(0.3)  # until systemd has left the state of before
     if not decision.pending:
-        _wait_or_undo(request, engine, view, decision, begun)
+        _wait_or_undo(request, engine, view, before, begun)
         view.due = pending.Due()
         if view.manifest.state.pop(STATE_KEY, None):
             view.manifest.save()
@@ -318,24 +318,27 @@ def _reload(engine: host.Engine, view: View) -> bool:
     return False
 
 
-def _wait_or_undo(request: Request, engine: host.Engine, view: View, decision: pending.Decision, begun: float) -> None:
-    moved = decision.restart or decision.start
-    problem = wait_ready(engine, view, request.wait, moved)
+def _wait_or_undo(request: Request, engine: host.Engine, view: View, before: str | None, begun: float) -> None:
+    problem = wait_ready(engine, view, request.wait, before)
     if not problem:
         return
+    moved = before is not None
     words = engine.words(begun if moved else begun - 300)
     undone = _undo(request, engine, view) if moved else "The engine was not restarted."
     raise DaemonConfigError(f"{problem}\n{undone}\ndockerd said:\n{words}")
 
 
-def wait_ready(engine: host.Engine, view: View, seconds: float, moved: bool) -> str:
-    """Wait until the engine answers with the wanted settings and gossips; what is wrong if it does not."""
-    old = view.running.invocation if moved else ""
+def wait_ready(engine: host.Engine, view: View, seconds: float, before: str | None) -> str:
+    """Wait until the engine answers with the wanted settings and gossips; what is wrong if it does not.
+
+    ``before`` is the invocation that shall be over; None where nothing was ordered.
+    """
     deadline = host.now() + seconds
     problem = f"the engine did not answer within {seconds:.0f} s"
     while host.now() < deadline:
         running = engine.look()
-        if old and engine.properties.get("InvocationID") == old:
+        if engine.properties.get("InvocationID", "") == before:
+            # What systemd says is still the state of before.
             problem = f"docker.service was not started anew within {seconds:.0f} s"
         elif _has_failed(engine.properties):
             return f"dockerd does not start (systemd says: {engine.properties.get('Result')})"

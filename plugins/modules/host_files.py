@@ -141,6 +141,12 @@ written:
   elements: str
   returned: always
   sample: [/etc/sysctl.d/99-multihost-overlay.conf]
+packages:
+  description: O(packages), of which those that were not there are recorded now, but in check mode.
+  type: list
+  elements: str
+  returned: when the host was asked
+  sample: [consul]
 units:
   description: >-
     For each of O(units), whether it is active and enabled, and whether systemd must be told of new files, after the files
@@ -381,7 +387,7 @@ def run(module: AnsibleModule) -> dict[str, Any]:
     changed = [entry["path"] for entry, _action in directories] + [entry["path"] for entry, _f, _a in files]
     states = {name: summary(state) for name, state in units(params["units"]).items()} if params["units"] else {}
     diff = [file_diff(*change) for change in files]
-    return {"changed": bool(changed), "written": changed, "units": states, "diff": diff}
+    return {"changed": bool(changed), "written": changed, "packages": params["packages"], "units": states, "diff": diff}
 
 
 def main() -> None:

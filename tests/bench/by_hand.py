@@ -2,9 +2,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """What people do by hand to get the same cluster, by parallel ssh: each on all hosts at once, unchecked, in a script that is known to work.
 
-`ByHand` is the open cluster of the write-ups. `LockedByHand` takes the further steps that make it what the collection makes: certificates,
-tokens, closed ports, engines that find each other. Only where the next step would fail at once is something waited for, as somebody at a
-keyboard would try again.
+`ByHand` is the open cluster of the write-ups, who check nothing and send a ping. `LockedByHand` takes the same steps as the collection:
+checks, kernel settings that a boot keeps, certificates, tokens, closed ports, engines that find each other, a proof of each pair. Only
+where the next step would fail at once is something waited for, as somebody at a keyboard would try again.
 """
 
 from __future__ import annotations
@@ -43,6 +43,41 @@ tar -cf - -T /dev/null | docker import - {image}
 docker run -d --name from-{host} --network {network} {mounts} {image} /usr/bin/sleep infinity
 """
 PING = "until docker exec from-{host} ping -c 1 -W 2 from-{peer}; do sleep 0.2; done\n"
+
+# What a careful person looks at before, and what has to hold after a boot too.
+CHECK = """uname -r
+! ss -Hlntu | grep -E ':(2375|2376|4789|7946|8300|8301|8500)\\s'
+df -h /var/lib
+modprobe -a overlay bridge br_netfilter veth vxlan || true  # some are built in
+printf 'overlay\\nbridge\\nbr_netfilter\\nveth\\nvxlan\\n' > /etc/modules-load.d/by-hand.conf
+echo net.ipv4.ip_forward=1 > /etc/sysctl.d/by-hand.conf
+sysctl -q -p /etc/sysctl.d/by-hand.conf
+"""
+# Whether the underlay carries whole packets.
+PATH = "ping -q -c 3 -i 0.05 -W 2 -M do -s 1472 {address}\n"
+# Of each pair the same as the collection's proof: packets in a row, whole ones, a connection, a datagram that comes back.
+ECHO = """docker exec -d from-{host} python3 -c '
+import socket, threading
+udp, tcp = socket.socket(type=socket.SOCK_DGRAM), socket.create_server(("", 9))
+udp.bind(("", 9))
+threading.Thread(target=lambda: [tcp.accept() for _ in iter(int, 1)]).start()
+while True: udp.sendto(*udp.recvfrom(64))'
+"""
+PROVE = """docker exec from-{host} sh -ec '
+for peer in {peers}; do
+  ping -q -c 10 -i 0.05 -W 2 $peer
+  ping -q -c 3 -i 0.05 -W 2 -M do -s 1422 $peer
+  until python3 -c "
+import socket, sys
+peer = (sys.argv[1], 9)
+socket.create_connection(peer, 5)
+echo = socket.socket(type=socket.SOCK_DGRAM)
+echo.settimeout(5)
+echo.sendto(b\\"x\\", peer)
+assert echo.recv(64)
+" $peer; do sleep 0.2; done
+done'
+"""
 
 CERTIFICATES = "/etc/consul-by-hand/tls"
 CA = f"""mkdir -p {CERTIFICATES}
@@ -98,13 +133,17 @@ class ByHand:
     def build(self) -> float:
         """Bare hosts to a cluster whose containers have reached one another; the seconds it took."""
         started = time.monotonic()
+        self.check()
         self.step("install", lambda host: INSTALL)
         self.store()
         self.engines()
         self.step("network", lambda host: CREATE.format(**NETWORK), self.lab.hosts[:1])
         self.step("containers", self.container)
-        self.step("pings", self.pings)
+        self.prove()
         return time.monotonic() - started
+
+    def check(self) -> None:
+        """The write-ups have nothing of the kind."""
 
     def step(self, name: str, script: Callable[[str], str], hosts: list[str] | None = None, given: bytes = b"") -> None:
         """Run a script on all hosts at once, and wait for the last one."""
@@ -172,6 +211,10 @@ class ByHand:
         mounts = " ".join(f"-v {folder}:{folder}:ro" for folder in PROGRAMS)
         return CONTAINER.format(host=host, network=NETWORK["name"], mounts=mounts, image=IMAGE)
 
+    def prove(self) -> None:
+        """A ping is all that the write-ups know."""
+        self.step("pings", self.pings)
+
     def pings(self, host: str) -> str:
         """Every other container, by its name."""
         return "".join(PING.format(host=host, peer=peer) for peer in self.lab.hosts if peer != host)
@@ -186,6 +229,11 @@ class LockedByHand(ByHand):
         self.management = str(uuid.uuid4())
         self.login = LOGIN.format(management=self.management)
         self.tokens = {host: {kind: str(uuid.uuid4()) for kind in ("agent", "engine")} for host in lab.hosts}
+
+    def check(self) -> None:
+        """The hosts, and the paths between them."""
+        paths = {host: PATH.format(address=address) for host, address in self.lab.addresses.items()}
+        self.step("check", lambda host: CHECK + "".join(path for peer, path in paths.items() if peer != host))
 
     def store(self) -> None:
         """Certificates from the first host to all others; then Consul; then its tokens."""
@@ -233,3 +281,10 @@ class LockedByHand(ByHand):
     def engine(self, host: str) -> str:
         """Every engine asks the Consul of its own host, with a token."""
         return ENVIRONMENT.format(token=self.tokens[host]["engine"]) + self.daemon(host, "consul://127.0.0.1:8500")
+
+    def prove(self) -> None:
+        """What the collection proves of each pair."""
+        self.step("echo", lambda host: ECHO.format(host=host))
+        super().prove()
+        containers = " ".join(f"from-{peer}" for peer in self.lab.hosts)
+        self.step("proof", lambda host: PROVE.format(host=host, peers=containers.replace(f"from-{host}", "")))

@@ -64,6 +64,9 @@ class PlayedEngine:
         info = self.info()
         return Running(self.installed, info is not None, f"i{self.starts}" if info else "", "process", info)
 
+    def invocation(self) -> str:
+        return f"i{self.starts}"
+
     def order(self, verb: str) -> tuple[int, str]:
         self.orders.append(verb)
         if verb == "reload":
