@@ -21,6 +21,7 @@ from ansible_collections.multihost.overlay.plugins.module_utils._daemon_json imp
 )
 from ansible_collections.multihost.overlay.plugins.module_utils._daemon_plan import (
     ADVERTISE,
+    OPTIONS,
     STORE,
     Plan,
     Situation,
@@ -35,6 +36,7 @@ from ansible_collections.multihost.overlay.plugins.module_utils._manifest import
     make_directories,
     write_atomic,
 )
+from ansible_collections.multihost.overlay.plugins.module_utils._store import StoreError, await_leader, open_store
 from ansible_collections.multihost.overlay.plugins.module_utils._systemd import summary
 
 STATE_KEY = "docker_pending"
@@ -291,6 +293,7 @@ def _move(request: Request, engine: host.Engine, view: View, decision: pending.D
     """Start or restart if that is decided, and wait until the engine is as it shall be."""
     begun, before = host.now(), None
     if decision.restart or decision.start:
+        _await_store(request, view)
         before = engine.invocation()
         _order(engine, "restart" if decision.restart else "start")
     if not decision.pending:
@@ -298,6 +301,18 @@ def _move(request: Request, engine: host.Engine, view: View, decision: pending.D
         view.due = pending.Due()
         if view.manifest.state.pop(STATE_KEY, None):
             view.manifest.save()
+
+
+def _await_store(request: Request, view: View) -> None:
+    """An engine that starts while its store does not answer hangs for minutes: rather it is left as it is."""
+    url = str(view.wanted.get(STORE, ""))
+    if not url.startswith("consul://"):
+        return
+    token = (host.environment_wanted(request.environment_file) or {}).get("CONSUL_HTTP_TOKEN")
+    try:
+        await_leader(open_store(url, token, view.wanted.get(OPTIONS)), request.wait)
+    except StoreError as exc:
+        raise DaemonConfigError(f"{exc}. The engine was not touched; it needs its store to start.") from exc
 
 
 def _order(engine: host.Engine, verb: str) -> None:

@@ -12,6 +12,7 @@ import stat
 from typing import Any, Mapping
 
 from ansible_collections.multihost.overlay.plugins.module_utils._manifest import Manifest, ManifestError
+from ansible_collections.multihost.overlay.plugins.module_utils._secrets import PATH as SECRETS
 from ansible_collections.multihost.overlay.plugins.module_utils._systemd import summary, units
 
 # Those of which M(multihost.overlay.host_files) is asked to tell.
@@ -58,12 +59,12 @@ def _seen(path: str) -> str | None:
 
 
 def read_owned() -> dict[str, dict[str, Any]] | None:
-    """The manifest's files, their directories, and units of ours; None without a manifest that can be read."""
+    """The manifest's files and the cluster's secrets, their directories, and units of ours; None where the manifest cannot be read."""
     try:
         manifest = Manifest.load()
     except ManifestError:
         return None
-    paths, made = sorted(manifest.data["files"]), manifest.data["directories"]
+    paths, made = sorted({*manifest.data["files"], SECRETS}), manifest.data["directories"]
     asked = [name for path, name in UNIT_FILES.items() if path in paths]
     return {
         "files": {path: _seen(path) for path in paths},

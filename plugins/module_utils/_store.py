@@ -9,12 +9,14 @@ collection knows which store it is.
 from __future__ import annotations
 
 import os
+import time
 from typing import Any, ContextManager, Mapping, NamedTuple, Protocol
 from urllib.parse import urlsplit
 
 DISCOVERY = "docker/nodes/"
 LIBNETWORK = "docker/network/v1.0/"
 LOCK = "docker/multihost-overlay/lock"
+POLL = 0.25  # seconds
 # Of cluster-store-opts: Docker speaks TLS to its store only with all three.
 TLS_FILES = ("kv.cacertfile", "kv.certfile", "kv.keyfile")
 
@@ -90,3 +92,24 @@ def open_store(
     except OSError as exc:
         raise StoreError(f"the files of TLS for the store {url} cannot be read: {exc}") from exc
     return ConsulStore(parsed, Consul(parsed, send, token or os.environ.get("CONSUL_HTTP_TOKEN", "")))
+
+
+def require_leader(store: Store) -> str:
+    """The leader's address; StoreError where there is none."""
+    leader = store.leader()
+    if not leader:
+        where = f"{store.url.host}:{store.url.port}"
+        raise StoreError(f"the store at {where} has no leader: more than half of its servers must be up")
+    return leader
+
+
+def await_leader(store: Store, wait: float) -> str:
+    """The same, as soon as there is one; StoreError with the last reason after ``wait`` seconds."""
+    deadline = time.monotonic() + wait
+    while True:
+        try:
+            return require_leader(store)
+        except StoreError:
+            if time.monotonic() >= deadline:
+                raise
+        time.sleep(POLL)

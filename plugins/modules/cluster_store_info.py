@@ -151,7 +151,12 @@ from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.multihost.overlay.plugins.module_utils import _store_content as content
 from ansible_collections.multihost.overlay.plugins.module_utils._docker import DockerClient, DockerError
 from ansible_collections.multihost.overlay.plugins.module_utils._network_engine import NetworkError, store_url
-from ansible_collections.multihost.overlay.plugins.module_utils._store import Store, StoreError, open_store
+from ansible_collections.multihost.overlay.plugins.module_utils._store import (
+    Store,
+    StoreError,
+    open_store,
+    require_leader,
+)
 
 ARGUMENTS = {
     "url": {"type": "str"},
@@ -160,15 +165,12 @@ ARGUMENTS = {
     "token": {"type": "str", "no_log": True},
     "store_options": {"type": "dict", "default": {}},
 }
-POLL = 1.0
+POLL = 0.5
 
 
 def hosts_view(store: Store, expected: list[str] | None) -> dict[str, Any]:
     """The leader and the registered engines, compared."""
-    leader = store.leader()
-    if not leader:
-        where = f"{store.url.host}:{store.url.port}"
-        raise StoreError(f"the store at {where} has no leader: more than half of its servers must be up")
+    leader = require_leader(store)
     nodes = store.nodes()
     missing, ghosts = content.compare_hosts(nodes, expected) if expected is not None else (None, None)
     return {"leader": leader, "hosts": nodes, "missing": missing, "ghosts": ghosts}

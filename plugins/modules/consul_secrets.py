@@ -15,6 +15,7 @@ description:
   - Refuses a file that others than root may read or write.
   - Looks in the same call whether the policies and tokens of all hosts are in Consul, so that a run that finds them there costs nothing
     more.
+  - A host of which M(multihost.overlay.host_preflight) has found in this run that there is no such file is not asked.
   - M(multihost.overlay.cluster_secrets) takes what the hosts keep together.
 extends_documentation_fragment:
   - multihost.overlay.attributes

@@ -55,6 +55,12 @@ options:
     type: list
     elements: str
     default: []
+  wait:
+    description:
+      - For O(state=started), how many seconds an engine may take to show a network that it does not show yet, as one that was just made on
+        another host.
+    type: int
+    default: 0
   host:
     description: The inventory's name of this host, as in the plan. Needed for O(state=probed).
     type: str
@@ -157,6 +163,7 @@ agent_died:
 
 import os
 import re
+import time
 from contextlib import suppress
 from typing import Any, Dict, List
 
@@ -174,6 +181,7 @@ from ansible_collections.multihost.overlay.plugins.module_utils._ping_endpoint i
 from ansible_collections.multihost.overlay.plugins.module_utils._ping_plan import ROUND, START, waits
 
 Json = Dict[str, Any]
+POLL = 0.25  # seconds
 
 
 def remove_leftovers(client: DockerClient) -> List[str]:
@@ -212,11 +220,21 @@ def read_networks(client: DockerClient, names: List[str]) -> Json:
     return found
 
 
+def await_networks(client: DockerClient, names: List[str], wait: float) -> Json:
+    """The same, as soon as the engine shows all of them, or when the time is over."""
+    deadline = time.monotonic() + wait
+    while True:
+        found = read_networks(client, names)
+        if time.monotonic() >= deadline or not any(network["error"] for network in found.values()):
+            return found
+        time.sleep(POLL)
+
+
 def started(client: DockerClient, params: Json, check_mode: bool) -> Json:
     """Read; a silent engine is a result, not a failure, because its pairs must be reported too."""
     try:
         removed = [] if check_mode else remove_leftovers(client)
-        networks = read_networks(client, params["networks"])
+        networks = await_networks(client, params["networks"], params["wait"])
     except DockerError as exc:
         return {"changed": False, "networks": {}, "engine_error": exc.message, "removed": []}
     return {"changed": bool(removed), "networks": networks, "engine_error": None, "removed": removed}
@@ -261,6 +279,7 @@ def main() -> None:
             "state": {"type": "str", "choices": ["started", "probed", "collected"], "required": True},
             "run_id": {"type": "str", "required": True},
             "networks": {"type": "list", "elements": "str", "default": []},
+            "wait": {"type": "int", "default": 0},
             "host": {"type": "str"},
             "plan": {"type": "dict"},
             "late": {"type": "float", "default": 0.0},

@@ -90,13 +90,14 @@ def test_a_host_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
     state.write_text(json.dumps({"files": {str(file): {}, str(tmp_path / "none"): {}}}))
     original = Manifest.load
     monkeypatch.setattr(owned.Manifest, "load", lambda: original(str(state)))
+    monkeypatch.setattr(owned, "SECRETS", str(tmp_path / "secrets.json"))
     found = owned.read_owned()
     assert found is not None
     me = owned.read_path(str(file))
     assert me is not None
     whose = f"{me['owner']} {me['group']}"
     content = hashlib.sha256(b"{}\n").hexdigest()
-    assert found["files"] == {str(file): f"0640 {whose} {content}", str(tmp_path / "none"): None}
+    assert found["files"] == {str(file): f"0640 {whose} {content}", str(tmp_path / "none"): None, owned.SECRETS: None}
     assert found["directories"][str(tmp_path)] == f"{os.stat(tmp_path).st_mode & 0o7777:04o} {whose} -"
     state.write_text("{")
     assert owned.read_owned() is None

@@ -23,6 +23,7 @@ from ansible_collections.multihost.overlay.plugins.module_utils._daemon_flags im
 from ansible_collections.multihost.overlay.plugins.module_utils._daemon_json import DaemonConfigError
 from ansible_collections.multihost.overlay.plugins.module_utils._daemon_pending import Running
 from ansible_collections.multihost.overlay.plugins.module_utils._manifest import Manifest
+from ansible_collections.multihost.overlay.plugins.module_utils._store import StoreError
 from ansible_collections.multihost.overlay.plugins.modules import docker_daemon_config as module
 
 WANTED = {"cluster-store": "consul://127.0.0.1:8500", "cluster-advertise": "10.0.0.1:2376", "live-restore": True}
@@ -40,6 +41,8 @@ class PlayedEngine:
         self.properties: dict[str, str] = {}
         self.unit_states: dict[str, dict[str, str]] = {}
         self.orders: list[str] = []
+        self.elections, self.asked = 0, 0
+        self.opened: list[Any] = []
         self.effective: dict[str, Any] = {}
         self.arguments: list[str] = []
         self.changed_files: list[str] = []
@@ -66,6 +69,13 @@ class PlayedEngine:
 
     def invocation(self) -> str:
         return f"i{self.starts}"
+
+    def leader(self) -> str:
+        """Stands for the store too."""
+        self.asked += 1
+        if self.asked <= self.elections:
+            raise StoreError("the store at 127.0.0.1:8500 does not answer")
+        return "127.0.0.1:8300"
 
     def order(self, verb: str) -> tuple[int, str]:
         self.orders.append(verb)
@@ -126,6 +136,7 @@ def engine(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Playe
     monkeypatch.setattr(steps, "PREVIOUS", str(tmp_path / "state" / "backup" / "previous"))
     monkeypatch.setattr(steps.time, "sleep", lambda _seconds: None)
     monkeypatch.setattr(module, "Engine", lambda _socket: played)
+    monkeypatch.setattr(steps, "open_store", lambda *told: played.opened.append(told) or played)
     monkeypatch.setattr(steps.published_ports, "kept", played.keep_ports)
     monkeypatch.setattr(host, "gossips", lambda _address: played.running)
     monkeypatch.setattr(host, "address_of", str)
@@ -191,6 +202,36 @@ def test_an_engine_without_containers_is_restarted(call: Callable[..., dict[str,
     again = call("staged")
     assert (again["changed"], again["apply"], again["reasons"]) == (False, "none", [])
     assert not call("applied")["changed"]
+
+
+def test_an_engine_is_started_only_when_its_store_has_a_leader(
+    call: Callable[..., dict[str, Any]], engine: PlayedEngine, tmp_path: Path
+) -> None:
+    """A dockerd that starts without its store hangs for minutes."""
+    (tmp_path / "dockerd.env").write_text("CONSUL_HTTP_TOKEN=t\n")
+    asked = {"environment_file": str(tmp_path / "dockerd.env")}
+    call("staged", **asked)
+    engine.elections = 1_000_000
+    refused = call("applied", wait=0, **asked)
+    assert refused["msg"].endswith("does not answer. The engine was not touched; it needs its store to start.")
+    assert engine.orders == []
+    engine.elections = engine.asked + 3
+    assert call("applied", **asked)["restarted"]
+    assert engine.asked == engine.elections + 1, "it waits"
+    assert engine.opened[-1] == (WANTED["cluster-store"], "t", None)
+
+
+def test_the_engine_of_before_is_not_taken_for_the_one_that_starts(
+    call: Callable[..., dict[str, Any]], engine: PlayedEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """systemd needs a moment to leave the state in which it was: here a failed one."""
+    call("staged")
+    engine.running = False
+    order, look = engine.order, engine.look
+    late: list[Callable[[], Any]] = []
+    monkeypatch.setattr(engine, "order", lambda verb: late.append(lambda: order(verb)) or (0, ""))
+    monkeypatch.setattr(engine, "look", lambda *others: [look(*others), late and late.pop()()][0])
+    assert call("applied")["started"]
 
 
 def test_containers_survive_because_live_restore_comes_first(
