@@ -28,7 +28,9 @@ from ansible_collections.multihost.overlay.plugins.plugin_utils._probe_report im
 )
 
 # What the hosts' tasks registered; role overlay_preflight uses these names.
-STARTED, COLLECTED = "__overlay_preflight_started", "__overlay_preflight_collected"
+STARTED = "__overlay_preflight_started"
+# The results are in the first where all agents were started together, else in the second.
+PROBED, COLLECTED = "__overlay_preflight_probed", "__overlay_preflight_collected"
 Json = dict[str, Any]
 
 
@@ -99,13 +101,16 @@ class ActionModule(ActionBase):
         members = topology["groups"]["members"]
         started = registered(task_vars["hostvars"], members, STARTED, run["id"])
         elapsed = max(0.0, time.time() - run["begun"])
+        forks = int(task_vars.get("ansible_forks", 5))
         timing = {
+            # Nobody has to be collected after others were started.
+            "together": len(members) <= forks,
             # What its deadlines know as the length of a series.
             "count": 1,
             "interval": 1.0,
             "patience": args["patience"],
             "gossip": args["gossip"],
-            "spread": spread(elapsed, len(members), int(task_vars.get("ansible_forks", 5))),
+            "spread": spread(elapsed, len(members), forks),
         }
         plan = make_plan(run["id"], topology, ports_of(topology), started, timing)
         return {"plan": dict(plan, clock_shift=args["clock_shift"])}
@@ -119,8 +124,9 @@ class ActionModule(ActionBase):
             findings = [dict(found("probe_skipped", words, run["skipped"]), host=host)] if len(hosts) > 1 else []
             return {"findings": findings, "underlay": {}, "ports": []}
         members = topology["groups"]["members"]
+        results = PROBED if plan["timing"]["together"] else COLLECTED
         started, collected = (
-            registered(task_vars["hostvars"], members, name, run["id"]) for name in (STARTED, COLLECTED)
+            registered(task_vars["hostvars"], members, name, run["id"]) for name in (STARTED, results)
         )
         ports = ports_of(topology)
         topology["tables"] = {host: host_facts(task_vars["hostvars"], host).get("firewall") for host in members}

@@ -38,7 +38,8 @@ options:
   state:
     description:
       - V(started) returns what the plan needs to know of this host, and ends and removes what earlier runs left behind.
-      - V(probed) starts the agent with O(plan) and returns at once.
+      - V(probed) starts the agent with O(plan) and returns at once; where the plan says that all agents start together, it goes on with
+        V(collected).
       - V(collected) waits until the agent has ended, and returns its result.
     type: str
     choices: [started, probed, collected]
@@ -156,18 +157,18 @@ removed:
   sample: []
 peers:
   description: What was sent and heard, by peer.
-  returned: for O(state=collected)
+  returned: with the agent's result
   type: dict
   sample: {}
 errors:
   description: What went wrong in the agent.
-  returned: for O(state=collected)
+  returned: with the agent's result
   type: list
   elements: str
   sample: []
 agent_died:
   description: Whether the agent ended without leaving a result.
-  returned: for O(state=collected)
+  returned: with the agent's result
   type: bool
   sample: false
 """
@@ -209,7 +210,7 @@ def started(params: Json) -> Json:
 def probed(params: Json) -> Json:
     """Let the agent go its way; it holds ports for a moment and changes nothing."""
     spawn(params["plan"], params["host"])
-    return {"changed": False}
+    return collected(params) if params["plan"]["timing"]["together"] else {"changed": False}
 
 
 def collected(params: Json) -> Json:

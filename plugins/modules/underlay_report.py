@@ -13,8 +13,8 @@ author: multihost.overlay contributors (@multihost)
 description:
   - Controller side of M(multihost.overlay.underlay_probe). V(begun) numbers a run, V(planned) makes the plan for all
     hosts, V(composed) reads the hosts' books and returns findings, each with both hosts and the direction.
-  - Reads what the hosts' tasks registered as C(__overlay_preflight_started) and C(__overlay_preflight_collected); role
-    C(overlay_preflight) has all of it in order.
+  - Reads what the hosts' tasks registered as C(__overlay_preflight_started), C(__overlay_preflight_probed) and
+    C(__overlay_preflight_collected); role C(overlay_preflight) has all of it in order.
   - Runs on the controller only; use it with C(run_once).
 extends_documentation_fragment:
   - multihost.overlay.attributes

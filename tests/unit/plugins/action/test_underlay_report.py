@@ -52,14 +52,15 @@ def begin(action, hosts=None, **changes):
     )["run"]
 
 
-def run_of(action, books):
+def run_of(action, books, forks=1):
     """A run from its start to its end, with these books."""
     run = begin(action)
     hostvars = {host: {underlay_report.STARTED: dict(SEEN, run_id=run["id"])} for host in HOSTS}
-    plan = action._plan({**ARGS, "run": run}, {"hostvars": hostvars, "ansible_forks": 2})["plan"]
+    plan = action._plan({**ARGS, "run": run}, {"hostvars": hostvars, "ansible_forks": forks})["plan"]
+    registered = underlay_report.COLLECTED if forks < len(HOSTS) else underlay_report.PROBED
     for host, peers in books.items():
         collected = {"run_id": run["id"], "agent_died": False, "errors": [], "peers": peers}
-        hostvars[host][underlay_report.COLLECTED] = collected
+        hostvars[host][registered] = collected
     return plan, action._compose({**ARGS, "run": run, "plan": plan}, {"hostvars": hostvars})
 
 
@@ -69,8 +70,10 @@ def test_each_run_has_a_number_and_its_ports(action):
     assert (run["ports"], run["skipped"]) == (["udp/4789", "tcp/7946", "udp/7946"], "")
 
 
-def test_hosts_in_order(action):
-    plan, result = run_of(action, {"a": {"b": book()}, "b": {"a": book()}})
+@pytest.mark.parametrize("forks", [1, 2])
+def test_hosts_in_order(action, forks):
+    plan, result = run_of(action, {"a": {"b": book()}, "b": {"a": book()}}, forks)
+    assert plan["timing"]["together"] is (forks == 2)
     assert (plan["hosts"], plan["mtus"], plan["timing"]["spread"] >= 1) == (HOSTS, [1400, 1400], True)
     assert [row["id"] for row in result["findings"]] == ["underlay_mtu_below_default"]
     assert result["underlay"]["mtu"] == 1400

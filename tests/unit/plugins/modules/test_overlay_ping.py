@@ -103,9 +103,7 @@ def test_started_lists_all_containers_once_and_never_lists_networks(base, monkey
 def test_a_network_that_was_just_made_is_waited_for(base, monkeypatch, run_module, wait, seen):
     monkeypatch.setattr(overlay_ping.time, "sleep", lambda _seconds: None)
     late = [DockerError("no such network", 404), DockerError("no such network", 404), {"Id": "n1"}]
-    engine = Engine(
-        {("GET", "/containers/json"): [[]], ("GET", "/images/json"): [[]], ("GET", "/networks/net"): late}
-    )
+    engine = Engine({("GET", "/containers/json"): [[]], ("GET", "/images/json"): [[]], ("GET", "/networks/net"): late})
     result = run_with(monkeypatch, run_module, engine, {"state": "started", "networks": ["net"], "wait": wait})
     assert result["networks"]["net"]["id"] == seen
 

@@ -53,7 +53,15 @@ def plan(hosts: int = 1, **timing: float) -> dict[str, Any]:
         "held": [[]] * hosts,
         "members": [[]] * hosts,
         "ports": [{"proto": "udp", "port": 47946, "from": [0, 1], "to": [0, 1], "why": ""}],
-        "timing": {"count": 1, "interval": 0.1, "patience": 0.2, "spread": 0.0, "gossip": 0.0, **timing},
+        "timing": {
+            "count": 1,
+            "interval": 0.1,
+            "patience": 0.2,
+            "spread": 0.0,
+            "gossip": 0.0,
+            "together": False,
+            **timing,
+        },
     }
 
 
@@ -70,6 +78,12 @@ def test_a_run_from_its_start_to_its_end(run_module, base):
     assert call(run_module, "probed", host="a", plan=plan()) == {"changed": False, "run_id": RUN}
     done = call(run_module, "collected")
     assert (done["agent_died"], done["errors"], done["peers"], done["changed"]) == (False, [], {}, False)
+    assert not os.path.exists(base)
+
+
+def test_where_all_start_together_the_result_is_there_at_once(run_module, base):
+    done = call(run_module, "probed", host="a", plan=plan(2, together=True))
+    assert (done["agent_died"], done["errors"], done["peers"]["b"]["heard"]) == (False, [], {})
     assert not os.path.exists(base)
 
 
