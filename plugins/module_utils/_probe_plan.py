@@ -91,7 +91,7 @@ def make_plan(run: str, topology: Json, ports: List[Json], started: Json, timing
     """
     hosts = [host for host in topology["groups"]["members"] if not problem_of(started.get(host))]
     place = {host: number for number, host in enumerate(hosts)}
-    around = [place[host] for host in topology.get("around", []) if host in place]
+    only = [place[host] for host in topology.get("only", []) if host in place]
     addresses = topology["addresses"]
     groups = {name: [place[host] for host in members if host in place] for name, members in topology["groups"].items()}
     return {
@@ -104,16 +104,16 @@ def make_plan(run: str, topology: Json, ports: List[Json], started: Json, timing
         "members": [[place[peer] for peer in hosts if addresses[peer] in started[host]["members"]] for host in hosts],
         "ports": [dict(row, **{"from": groups[row["from"]], "to": groups[row["to"]]}) for row in ports],
         # Hosts that were proven before need not be proven to one another once more.
-        "around": around,
+        "only": only,
         "timing": timing,
     }
 
 
 def peers_of(plan: Json, place: int) -> List[int]:
-    """The hosts that one probes: all, or where it goes around some, they."""
-    around = plan.get("around") or []
+    """The hosts that one probes: all, or, where only some are to be proven, those and those that they probe."""
+    only = plan.get("only") or []
     others = [peer for peer in range(len(plan["hosts"])) if peer != place]
-    return [peer for peer in others if not around or place in around or peer in around]
+    return [peer for peer in others if not only or place in only or peer in only]
 
 
 class Expected:

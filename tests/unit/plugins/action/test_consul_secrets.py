@@ -14,7 +14,7 @@ from ansible_collections.multihost.overlay.plugins.action import consul_secrets,
 from ansible_collections.multihost.overlay.plugins.module_utils._secrets import PATH
 
 KEPT = {"secrets": {"seed": "s"}, "in_order": True}
-READ = {host_files.READ: {"findings": []}}
+READ: dict[str, Any] = {host_files.READ: {"findings": []}}
 
 
 def facts(owned: Any) -> dict[str, Any]:

@@ -70,8 +70,13 @@ class PlayedEngine:
     def invocation(self) -> str:
         return f"i{self.starts}"
 
-    def leader(self) -> str:
+    def open(self, *told: Any) -> PlayedEngine:
         """Stands for the store too."""
+        self.opened.append(told)
+        return self
+
+    def leader(self) -> str:
+        """Of the store, once it is elected."""
         self.asked += 1
         if self.asked <= self.elections:
             raise StoreError("the store at 127.0.0.1:8500 does not answer")
@@ -136,7 +141,7 @@ def engine(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Playe
     monkeypatch.setattr(steps, "PREVIOUS", str(tmp_path / "state" / "backup" / "previous"))
     monkeypatch.setattr(steps.time, "sleep", lambda _seconds: None)
     monkeypatch.setattr(module, "Engine", lambda _socket: played)
-    monkeypatch.setattr(steps, "open_store", lambda *told: played.opened.append(told) or played)
+    monkeypatch.setattr(steps, "open_store", played.open)
     monkeypatch.setattr(steps.published_ports, "kept", played.keep_ports)
     monkeypatch.setattr(host, "gossips", lambda _address: played.running)
     monkeypatch.setattr(host, "address_of", str)
@@ -228,9 +233,20 @@ def test_the_engine_of_before_is_not_taken_for_the_one_that_starts(
     call("staged")
     engine.running = False
     order, look = engine.order, engine.look
-    late: list[Callable[[], Any]] = []
-    monkeypatch.setattr(engine, "order", lambda verb: late.append(lambda: order(verb)) or (0, ""))
-    monkeypatch.setattr(engine, "look", lambda *others: [look(*others), late and late.pop()()][0])
+    ordered: list[str] = []
+
+    def take_note(verb: str) -> tuple[int, str]:
+        ordered.append(verb)
+        return 0, ""
+
+    def look_and_only_then_move(others: list[str] | None = None) -> Running:
+        seen = look(others)
+        if ordered:
+            order(ordered.pop())
+        return seen
+
+    monkeypatch.setattr(engine, "order", take_note)
+    monkeypatch.setattr(engine, "look", look_and_only_then_move)
     assert call("applied")["started"]
 
 

@@ -121,7 +121,7 @@ def test_hosts_in_order_have_no_findings() -> None:
 
 def test_around_a_host_the_others_need_no_books_of_one_another() -> None:
     cluster = Cluster()
-    cluster.topology["around"] = ["c"]
+    cluster.topology["only"] = ["c"]
     for one, other in (("a", "b"), ("b", "a")):
         del cluster.collected[one]["peers"][other]
     assert cluster.findings() == []
