@@ -2,8 +2,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Runs every suite, goes on when one fails, and ends with a table of results and times: what `make test` is.
 
-The output is shown as it comes and kept in .build/logs; the table is kept as .build/test-results.json too. Suites can
-be named: `python -m tests.run_suites lint unit`.
+Suites that make no hosts run two at a time. The output is shown as it comes, each line with its suite, and kept in .build/logs; the
+table is kept as .build/test-results.json too. Suites can be named: `python -m tests.run_suites lint unit`.
 """
 
 from __future__ import annotations
@@ -11,8 +11,10 @@ from __future__ import annotations
 import argparse
 import json
 import re
+import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
 
@@ -23,6 +25,9 @@ BUILD = ROOT / ".build"
 # Cheap and telling ones first. Each is a target of the Makefile.
 SUITES = ("lint", "unit", "meta", "cores", "sanity", "molecule", "e2e")
 LONG = ("faults", "bench")
+# They make no hosts, so that only their processors have to be shared.
+HOSTLESS = ("lint", "unit", "meta", "cores", "sanity")
+AT_A_TIME = 2
 # Lines of a failed suite that are printed again at the end.
 LAST_WORDS = 30
 TOTALS = re.compile(r"(\d+ (?:passed|failed|errors?|skipped|xfailed|deselected)\b.*?)(?: in [\d.]+s.*?)?=*$")
@@ -51,10 +56,16 @@ def log_of(suite: str) -> Path:
 
 def run(suite: str) -> Result:
     """One suite: shown, kept, timed."""
-    print(f"\n===== {suite} =====", flush=True)
     started = time.monotonic()
-    status, output = stream.run(["make", "--no-print-directory", suite], log_of(suite), ROOT)
+    status, output = stream.run(["make", "--no-print-directory", suite], log_of(suite), ROOT, label=f"{suite} | ")
     return Result(suite, status == 0, round(time.monotonic() - started, 1), details_of(output))
+
+
+def run_all(suites: list[str]) -> list[Result]:
+    """Those without hosts first, the others one after another."""
+    with ThreadPoolExecutor(AT_A_TIME) as pool:
+        hostless = list(pool.map(run, [suite for suite in suites if suite in HOSTLESS]))
+    return hostless + [run(suite) for suite in suites if suite not in HOSTLESS]
 
 
 def last_words(results: list[Result]) -> list[str]:
@@ -66,15 +77,14 @@ def last_words(results: list[Result]) -> list[str]:
     return lines
 
 
-def table(results: list[Result]) -> list[str]:
-    """A line for each suite, and the sums."""
+def table(results: list[Result], seconds: float) -> list[str]:
+    """A line for each suite, and how long all took."""
     lines = [
         f"{result.suite:<10} {'passed' if result.passed else 'FAILED':<7} {result.seconds:>8.1f} s  {result.details}"
         for result in results
     ]
     failed = sum(not result.passed for result in results)
     counts = f"{failed} failed, " if failed else ""
-    seconds = sum(result.seconds for result in results)
     return ["===== results", *lines, f"===== {counts}{len(results) - failed} passed in {seconds:.1f} s"]
 
 
@@ -85,9 +95,12 @@ def main() -> int:
     parser.add_argument("suites", nargs="*", help="only these")
     options = parser.parse_args()
     suites = options.suites or [*SUITES, *(LONG if options.long else ())]
-    results = [run(suite) for suite in suites]
+    started = time.monotonic()
+    # Before two of them want it.
+    subprocess.run(["make", "--no-print-directory", "venv"], cwd=ROOT, check=True)
+    results = run_all(suites)
     (BUILD / "test-results.json").write_text(json.dumps([result._asdict() for result in results], indent=2) + "\n")
-    print("", *last_words(results), *table(results), sep="\n")
+    print("", *last_words(results), *table(results, time.monotonic() - started), sep="\n")
     return 0 if all(result.passed for result in results) else 1
 
 

@@ -9,8 +9,10 @@ from pathlib import Path
 from typing import Mapping
 
 
-def run(command: list[str], log: Path, cwd: Path, env: Mapping[str, str] | None = None) -> tuple[int, str]:
-    """The status it ended with, and all that it said; also in the file `log`."""
+def run(
+    command: list[str], log: Path, cwd: Path, env: Mapping[str, str] | None = None, label: str = ""
+) -> tuple[int, str]:
+    """The status it ended with, and all that it said; also in the file `log`. Each line is shown behind `label`."""
     log.parent.mkdir(parents=True, exist_ok=True)
     said = []
     with (
@@ -27,7 +29,7 @@ def run(command: list[str], log: Path, cwd: Path, env: Mapping[str, str] | None 
         ) as process,
     ):
         for line in process.stdout or ():
-            print(line, end="", flush=True)
+            print(label + line, end="", flush=True)
             kept.write(line)
             said.append(line)
     return process.returncode, "".join(said)

@@ -169,4 +169,4 @@ def test_a_failed_suite_speaks_last(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert words[0].endswith("cores ended with")
     assert words[-1] == "cores 99"
     assert not any(line.startswith("unit") for line in words)
-    assert run_suites.table(results)[-1] == "===== 1 failed, 1 passed in 3.0 s"
+    assert run_suites.table(results, 2.5)[-1] == "===== 1 failed, 1 passed in 2.5 s"

@@ -32,7 +32,6 @@ DEFAULTS = {
     "only": [],
     "rounds": 1,
     "streams": 0,
-    "around": [],
     "max_loss": 0.0,
     "baseline": "",
     "slower": 3.0,

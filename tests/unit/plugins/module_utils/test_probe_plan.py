@@ -55,9 +55,7 @@ def test_where_engines_ask_the_servers_only_those_gossip() -> None:
 def test_around_some_hosts_the_others_leave_one_another_alone() -> None:
     started = {host: {"problem": "", "mtu": 1500, "members": {}, "held": []} for host in GROUPS["members"]}
     ports = planner.ports_of(topology())
-    made = planner.make_plan(
-        "0123456789abcdef", topology(only=[GROUPS["members"][2], "lost"]), ports, started, TIMING
-    )
+    made = planner.make_plan("0123456789abcdef", topology(only=[GROUPS["members"][2], "lost"]), ports, started, TIMING)
     assert [planner.peers_of(made, place) for place in range(3)] == [[2], [2], [0, 1]]
     assert planner.peers_of(plan(), 0) == [1, 2]
 
