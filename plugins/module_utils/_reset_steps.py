@@ -49,12 +49,20 @@ APT = [
 # Bridges of an engine that is gone.
 BRIDGES = ("docker0", "docker_gwbridge")
 ENGINE_KEY = "/etc/docker/key.json"
+# Folders that dockerd and containerd make for themselves, and no package takes away; deeper ones first.
+ENGINE_FOLDERS = ("/etc/docker", "/etc/cni/net.d", "/etc/cni", "/var/lib/docker")
+CONTAINERD = "/var/lib/containerd"
 # Left alone when the rest of our folder goes: the doctor's copies of keys, and files that somebody had changed.
 USERS = ("backups", "kept")
 
 
 class ResetError(Exception):
     """A step failed; the message has the thing and the cure."""
+
+
+def holds_nothing(folder: str) -> bool:
+    """Whether a containerd that is gone kept no image and no container there: all it has is the list of them."""
+    return all(name == "meta.db" for _place, _folders, files in os.walk(folder) for name in files)
 
 
 class Undo:
@@ -199,11 +207,16 @@ class Undo:
         self.run(["ip", "link", "delete", step.thing])
 
     def _forget_engine(self) -> None:
-        """What an engine leaves that is gone: its bridges, and who it was."""
+        """What an engine leaves that is gone: its bridges, who it was, and folders with nothing in them."""
         for name in BRIDGES:
             self.run(["ip", "link", "delete", name])
         with suppress(FileNotFoundError):
             os.unlink(ENGINE_KEY)
+        if not shutil.which("containerd") and holds_nothing(CONTAINERD):
+            shutil.rmtree(CONTAINERD, ignore_errors=True)
+        for path in ENGINE_FOLDERS:
+            with suppress(OSError):
+                os.rmdir(path)
 
     # --- files ---
 

@@ -25,6 +25,8 @@ def line(path):
     status = os.lstat(path)
     if os.path.islink(path):
         what = "-> " + os.readlink(path)
+    elif path.startswith("/run/"):
+        what = "file"  # of a program that writes it while it runs
     elif os.path.isfile(path):
         what = hashlib.sha256(open(path, "rb").read()).hexdigest()
     else:
@@ -36,6 +38,7 @@ for root in ROOTS:
     found += [line(root)] if os.path.lexists(root) else []
     for folder, folders, files in os.walk(root):
         found += [line(os.path.join(folder, name)) for name in folders + files]
+found += ["place " + os.path.join(root, name) for root in ("/opt", "/var/lib") for name in os.listdir(root)]
 found += ["package " + row for row in out("dpkg-query", "-W", "-f", "${Package} ${Version} ${db:Status-Abbrev}\n")]
 found += ["user " + row for row in out("getent", "passwd")] + ["group " + row for row in out("getent", "group")]
 found += ["sysctl " + row for row in out("sysctl", "net.ipv4.ip_forward")]
@@ -45,7 +48,9 @@ found += ["unit " + row for row in out("systemctl", "list-unit-files", "--no-leg
 found += ["runs " + row.split()[0] for row in out("systemctl", "list-units", "--no-legend", "--state=active", "--type=service")]
 found += ["failed " + row for row in out("systemctl", "list-units", "--no-legend", "--state=failed")]
 spaces = "/run/docker/netns"
-found += ["space " + name for name in (os.listdir(spaces) if os.path.isdir(spaces) else []) if "-" in name]
+names = [name for name in (os.listdir(spaces) if os.path.isdir(spaces) else []) if "-" in name]
+# A plain file there is a namespace no more: an engine sweeps such files away when it likes.
+found += ["space " + name for name in names if os.stat(os.path.join(spaces, name)).st_dev != os.stat(spaces).st_dev]
 found += ["network " + row for row in out("docker", "network", "ls", "--format", "{{.Name}} {{.Driver}}")]
 found += ["live-restore " + row for row in out("docker", "info", "-f", "{{.LiveRestoreEnabled}} {{.ClusterStore}}")]
 ids = out("docker", "ps", "-aq")
@@ -63,6 +68,8 @@ REMAINS = (
     # Of packages that are gone: their users and groups, as Debian leaves them, and so the lists of these.
     r"(user|group) (consul|docker):",
     r"/etc/(passwd|group|shadow|gshadow|subuid|subgid)-? ",
+    # What engines want started before them; it is systemd's, has done its work, and does nothing more.
+    r"runs systemd-networkd-wait-online\.service$",
     # An engine's own, for as long as there is an engine.
     r"link docker_gwbridge$",
     r"network docker_gwbridge bridge$",

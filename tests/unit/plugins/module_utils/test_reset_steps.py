@@ -176,6 +176,25 @@ def test_packages_of_which_the_configuration_was_there_keep_it(manifest: Manifes
     assert saved(manifest)["packages"] == {}
 
 
+@pytest.mark.parametrize(("image", "program"), [("", False), ("blobs/sha256/0123", False), ("", True)])
+def test_what_an_engine_leaves_goes_with_it_but_no_image_and_nothing_of_a_containerd_that_is_there(
+    tmp_path: Path, manifest: Manifest, monkeypatch: pytest.MonkeyPatch, image: str, program: bool
+) -> None:
+    containerd, empty, full = tmp_path / "containerd", tmp_path / "cni", tmp_path / "docker"
+    for path in (containerd / "metadata.bolt" / "meta.db", full / "daemon.json", containerd / (image or "meta.db")):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("")
+    empty.mkdir()
+    monkeypatch.setattr(steps, "CONTAINERD", str(containerd))
+    monkeypatch.setattr(steps, "ENGINE_FOLDERS", (str(empty), str(full), str(tmp_path / "nothing")))
+    monkeypatch.setattr(steps, "ENGINE_KEY", str(tmp_path / "key.json"))
+    monkeypatch.setattr(steps.shutil, "which", lambda name: f"/usr/local/bin/{name}" if program else None)
+    manifest.record_packages(["docker.io"], "r", {})
+    manifest.save()
+    undo(manifest).packages(Step("end", "packages", "docker.io", "", []))
+    assert (containerd.exists(), empty.exists(), full.exists()) == (bool(image) or program, False, True)
+
+
 def test_of_what_apt_would_take_only_what_came_with_ours_goes_along() -> None:
     def run(argv: list[str]) -> tuple[int, str, str]:
         if "autoremove" in argv:
