@@ -201,7 +201,7 @@ def test_a_store_whose_quorum_would_not_hold_is_left_alone(cluster: Cluster, tmp
     finally:
         for host in ("h1", "h3"):
             cluster.run(host, "systemctl", "start", "multihost-overlay-consul")
-    wait_for("all are back", lambda: set(members(cluster, "h1").values()) == {1}, 60)
+    wait_for("all are back", lambda: set(members(cluster, "h2").values()) == {1}, 60)
 
 
 # -- a Docker host
