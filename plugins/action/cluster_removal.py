@@ -91,7 +91,8 @@ class ActionModule(ActionBase):
             result.update(changed=False, groups=groups)
         else:
             seen = observations(args, variables["hostvars"])
-            lines, errors = story(args, seen), judge(args, seen)
+            asked = {**args, "servers": list(variables["groups"].get(args["store_group"], []))}
+            lines, errors = story(args, seen), judge(asked, seen)
             for line in lines:
                 Display().display(f"remove_node: {line}", color=COLOR_CHANGED)
             result.update(changed=False, story=lines, alive=seen["reached"], address=args["address"])

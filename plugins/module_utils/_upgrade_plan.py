@@ -31,11 +31,6 @@ def numbers(text: str) -> Tuple[int, ...]:
     return tuple(int(part) for part in found.group(0).split(".")) if found else ()
 
 
-def version_in(name: str) -> str:
-    """The version that the name of an archive has."""
-    return ".".join(map(str, numbers(name)))
-
-
 def row(host: str, program: str, seen: Json, wanted: Json, settings: Json) -> Json:
     """What would be done with one program of one host: ``none``, ``upgrade``, ``wait`` or ``refuse``, and why."""
     result: Json = {

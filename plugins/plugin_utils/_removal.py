@@ -147,8 +147,9 @@ def check_life(node: str, seen: Mapping[str, Any]) -> list[str]:
     ]
 
 
-def check_quorum(node: str, other: str, seen: Mapping[str, Any]) -> list[str]:
+def check_quorum(asked: Mapping[str, Any], seen: Mapping[str, Any]) -> list[str]:
     """The store works now, with the replacement, and without the node. ``voters`` is None where the store is somebody else's."""
+    node, other = asked["node"], asked["replace_with"]
     if seen["voters"] is None:
         return []
     if not seen["leader"]:
@@ -159,7 +160,9 @@ def check_quorum(node: str, other: str, seen: Mapping[str, Any]) -> list[str]:
     every = {row["node"] for row in seen["voters"]}
     # With its replacement, without it, or only without it.
     steps = [every | {other}] if other and other not in every else []
-    for step in [every, *steps, (every | ({other} if other else set())) - {node}]:
+    # Ten seconds after its death Consul counts a server no more: it must not be missed when one that lives goes too.
+    missed = set(asked["servers"]) if node in alive else set()
+    for step in [every, *steps, (every | missed | ({other} if other else set())) - {node}]:
         there = step & (alive | {other})
         if len(there) < quorum(len(step)):
             dead = ", ".join(sorted(step - there))
@@ -202,7 +205,7 @@ def judge(asked: Mapping[str, Any], seen: Mapping[str, Any]) -> list[str]:
             f"{', '.join(seen['silent'])} cannot be reached or read, and would go on taking {node} for a peer. Bring them back, or "
             "go on without them with overlay_skip_unreachable: true, and run site.yml when they are back."
         )
-    return [*errors, *check_life(node, seen), *check_quorum(node, other, seen), *check_consent(node, seen, asked)]
+    return [*errors, *check_life(node, seen), *check_quorum(asked, seen), *check_consent(node, seen, asked)]
 
 
 def leaving(row: Mapping[str, Any]) -> str:

@@ -27,6 +27,7 @@ ASKED = {
     "confirmed": False,
     "restart": "safe",
     "skip_unreachable": False,
+    "servers": ["h1", "h2", "h3"],
 }
 VOTERS = [{"node": name, "address": f"{name}:8300", "alive": True} for name in GROUPS["overlay_store"]]
 SEEN = {
@@ -154,7 +155,13 @@ def test_a_host_that_has_just_died_is_still_registered_for_a_while() -> None:
         (dead("h2"), {"node": "h2", "replace_with": "spare"}, ""),
         (dead("h2"), {"node": "h2", "allow_any_count": True}, ""),
         (VOTERS, {"node": "h3", "allow_any_count": True}, ""),
-        (VOTERS[2:], {"node": "h3", "replace_with": "spare"}, ""),
+        (VOTERS[2:], {"node": "h3", "replace_with": "spare", "servers": ["h3", "spare"]}, ""),
+        # Consul counts the dead no more.
+        (VOTERS[::2], {"node": "h3", "allow_any_count": True}, "h2 is not"),
+        (VOTERS[::2], {"node": "h2", "allow_any_count": True}, ""),
+        # As after the recovery of a lost quorum.
+        (VOTERS[:1], {"node": "h2", "replace_with": "spare"}, ""),
+        (VOTERS[:1], {"node": "h1", "replace_with": "spare"}, "h2, h3 is not"),
         (None, {"node": "h4"}, ""),
     ],
 )
