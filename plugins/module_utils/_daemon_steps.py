@@ -308,7 +308,7 @@ def _await_store(request: Request, view: View) -> None:
     url = str(view.wanted.get(STORE, ""))
     if not url.startswith("consul://"):
         return
-    token = (host.environment_wanted(request.environment_file) or {}).get("CONSUL_HTTP_TOKEN")
+    token = host.environment_wanted(request.environment_file).get("CONSUL_HTTP_TOKEN")
     try:
         await_leader(open_store(url, token, view.wanted.get(OPTIONS)), request.wait)
     except StoreError as exc:

@@ -17,6 +17,7 @@ from ansible_collections.multihost.overlay.plugins.module_utils._store import (
     DISCOVERY,
     LIBNETWORK,
     LOCK,
+    POLL,
     StoreError,
     StoreUrl,
 )
@@ -24,7 +25,6 @@ from ansible_collections.multihost.overlay.plugins.module_utils._store_http impo
 
 # The shortest that Consul takes with a margin: what a killed run leaves behind is gone within twice this time.
 LOCK_TTL = 15
-POLL = 0.25
 DENIED = (401, 403)
 
 

@@ -152,6 +152,7 @@ from ansible_collections.multihost.overlay.plugins.module_utils import _store_co
 from ansible_collections.multihost.overlay.plugins.module_utils._docker import DockerClient, DockerError
 from ansible_collections.multihost.overlay.plugins.module_utils._network_engine import NetworkError, store_url
 from ansible_collections.multihost.overlay.plugins.module_utils._store import (
+    POLL,
     Store,
     StoreError,
     open_store,
@@ -165,7 +166,6 @@ ARGUMENTS = {
     "token": {"type": "str", "no_log": True},
     "store_options": {"type": "dict", "default": {}},
 }
-POLL = 0.5
 
 
 def hosts_view(store: Store, expected: list[str] | None) -> dict[str, Any]:

@@ -114,7 +114,10 @@ options:
     type: path
     default: /var/run/docker.sock
   wait:
-    description: How long to wait for the engine after a start or a restart, in seconds.
+    description:
+      - How long to wait for the engine after a start or a restart, in seconds.
+      - Also how long its store may take to have a leader before that. A dockerd that starts while its store does not answer hangs for
+        minutes, so the engine is left as it is then and the module fails. Only stores of the kind C(consul://) are asked.
     type: int
     default: 120
 """
@@ -236,6 +239,7 @@ restarted:
   sample: true
 """
 
+import platform
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
@@ -281,7 +285,7 @@ def main() -> None:
     try:
         result = run(module)
     except (DaemonConfigError, DockerError, ManifestError, OSError) as error:
-        module.fail_json(msg=str(error))
+        module.fail_json(msg=f"{platform.node()}: {error}")
     module.exit_json(**result)
 
 

@@ -142,7 +142,7 @@ written:
   returned: always
   sample: [/etc/sysctl.d/99-multihost-overlay.conf]
 packages:
-  description: O(packages), of which those that were not there are recorded now, but in check mode.
+  description: O(packages) as given; those that were not there are recorded now. In check mode nothing is recorded.
   type: list
   elements: str
   returned: when the host was asked

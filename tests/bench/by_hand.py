@@ -46,7 +46,7 @@ PING = "until docker exec from-{host} ping -c 1 -W 2 from-{peer}; do sleep 0.2; 
 
 # What a careful person looks at before, and what has to hold after a boot too.
 CHECK = """uname -r
-! ss -Hlntu | grep -E ':(2375|2376|4789|7946|8300|8301|8500)\\s'
+if ss -Hlntu | grep -E ':(2375|2376|4789|7946|8300|8301|8500)\\s'; then exit 1; fi
 df -h /var/lib
 modprobe -a overlay bridge br_netfilter veth vxlan || true  # some are built in
 printf 'overlay\\nbridge\\nbr_netfilter\\nveth\\nvxlan\\n' > /etc/modules-load.d/by-hand.conf

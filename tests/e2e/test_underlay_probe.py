@@ -227,7 +227,7 @@ def killed_run(cluster: Cluster, report: Path) -> None:
         rule(cluster, "node3", "-s", ADDRESSES["node2"], "-j", "DROP"),
         start_playbook("playbooks/preflight.yml", inventory=INVENTORY, extra_vars=extra) as running,
     ):
-        # Before a task has begun to take the results: that would send the agents away, though nobody hears it.
+        # While the agents' own time lasts: the task that started them sends them away at its end, though nobody hears it.
         running.wait_for_task("Start the probe's agents")
         wait_for("an agent", lambda: traces(cluster), 20, every=0.05)
         running.kill()

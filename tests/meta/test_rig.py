@@ -7,6 +7,7 @@ from __future__ import annotations
 import os
 import shutil
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -157,6 +158,26 @@ def test_shims_are_no_pythons(tmp_path: Path) -> None:
 def test_details_of_a_suite(output: str, details: str) -> None:
     """The table of results repeats what a suite says of itself."""
     assert run_suites.details_of(output) == details
+
+
+def test_suites_with_hosts_have_the_machine_to_themselves(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two of the others run at a time; hosts are made when they are done, one suite after another; the table has all in their order."""
+    assert set(run_suites.HOSTLESS) < set(run_suites.SUITES)
+    both = threading.Barrier(run_suites.AT_A_TIME, timeout=60)
+    running: list[str] = []
+
+    def run(suite: str) -> run_suites.Result:
+        running.append(suite)
+        if suite in run_suites.HOSTLESS[:2]:
+            both.wait()
+        else:
+            assert suite in run_suites.HOSTLESS or running == [suite]
+        running.remove(suite)
+        return run_suites.Result(suite, True, 1.0, "")
+
+    monkeypatch.setattr(run_suites, "run", run)
+    suites = [*run_suites.SUITES]
+    assert [result.suite for result in run_suites.run_all(suites)] == suites
 
 
 def test_a_failed_suite_speaks_last(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
