@@ -171,7 +171,6 @@ from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.multihost.overlay.plugins.module_utils import _run_state as state
 from ansible_collections.multihost.overlay.plugins.module_utils._docker import DockerClient, DockerError
-from ansible_collections.multihost.overlay.plugins.module_utils._ping_agent import Agent, spawn
 from ansible_collections.multihost.overlay.plugins.module_utils._ping_claims import (
     alias_of,
     missing_network,
@@ -242,6 +241,9 @@ def started(client: DockerClient, params: Json, check_mode: bool) -> Json:
 
 def probed(client: DockerClient, params: Json) -> Json:
     """Let the agent go its way once its endpoints are up; what it makes is gone when it ends, so nothing changes."""
+    # Python compiles the agent each time, which is most of what the other two states would do on a host.
+    from ansible_collections.multihost.overlay.plugins.module_utils._ping_agent import Agent, spawn
+
     spawn(Agent(client, params["plan"], params["host"], params["late"]))
     # Where collecting tells all agents that all are up, the controller waits for that here. Else only for what a round may take.
     bound = ROUND if params["plan"]["timing"]["stop"] else START
