@@ -210,6 +210,22 @@ def test_wrong_name_may_still_become_right():
     assert check.result()["ok"]
 
 
+@pytest.mark.parametrize(
+    ("answered", "asked"), [(False, [0.0, 2.0, 4.0]), (True, [0.0, 0.5, 1.0, 1.5, 2.0, 2.5, 3.0, 3.5, 4.0, 4.5])]
+)
+def test_who_does_not_answer_is_asked_less_often_than_who_does_not_know_yet(answered, asked):
+    """A hundred hosts that ask on and on would keep busy engines from ever answering."""
+    check = NameCheck("10.0.0.2", 5.0, 0.0)
+    times = []
+    for now in [tenth / 10 for tenth in range(60)]:
+        if check.step(now):
+            times.append(now)
+            if answered:
+                check.answer([], "it is not known")
+    assert times == asked
+    assert check.finished and not check.ok
+
+
 class LastAct:
     """A network whose last act is all that is left to do."""
 
