@@ -16,14 +16,7 @@ description:
   - Runs on the controller only. Sets the fact C(overlay_addresses) on the hosts of the play.
 extends_documentation_fragment:
   - multihost.overlay.attributes
-attributes:
-  check_mode:
-    support: full
-  diff_mode:
-    support: none
-    details: It changes nothing.
-  idempotent:
-    support: full
+  - multihost.overlay.attributes.changes_nothing
 options:
   cluster:
     description:
