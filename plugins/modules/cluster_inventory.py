@@ -50,6 +50,12 @@ addresses:
   type: dict
   returned: always
   sample: {node1: 10.88.0.11, node2: 10.88.0.12}
+hosts:
+  description: The hosts of the play, which all get C(overlay_addresses) when the task has run_once.
+  type: list
+  elements: str
+  returned: always
+  sample: [node1, node2]
 errors:
   description: What is wrong, each with its cure.
   type: list

@@ -203,18 +203,32 @@ def add_alias(client: DockerClient, view: Json, name: str) -> None:
             # It ended just now, as its agent will say; or the engine is in trouble, which is no fault of the network's.
 
 
+def look_at(client: DockerClient, name: str, listed: List[Json], containers: List[Json]) -> Json:
+    """Only who needs an address there asks for the network itself, for which the engine reads each of its endpoints from the store.
+
+    A list tells nothing of endpoints since API 1.28 (engine 17.04), and costs a tenth with 30 of them.
+    """
+    same = [network for network in listed if network["Name"] == name]
+    if len(same) == 1:
+        view = read_network(name, same[0], containers)
+        if view["running"]:
+            return view
+    try:
+        return read_network(name, client.get(f"/networks/{name}"), containers)
+    except DockerError as exc:
+        if exc.status is None:
+            raise
+        return missing_network(containers, name, exc.message)
+
+
 def read_networks(client: DockerClient, names: List[str]) -> Json:
-    """Return what this host knows of each network: one list of containers, one look at each network."""
+    """Return what this host knows of each network."""
     # All containers, also stopped ones: Docker does not reserve the addresses that those will ask for.
     containers = client.get("/containers/json", {"all": True}) or []
+    listed = client.get("/networks") or []
     found: Json = {}
     for name in names:
-        try:
-            found[name] = read_network(name, client.get(f"/networks/{name}"), containers)
-        except DockerError as exc:
-            if exc.status is None:
-                raise
-            found[name] = missing_network(containers, name, exc.message)
+        found[name] = look_at(client, name, listed, containers)
         add_alias(client, found[name], name)
     return found
 
