@@ -15,7 +15,7 @@ from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
 
 from ansible_collections.multihost.overlay.plugins.module_utils._ping_checks import make_checks, merge_checks
-from ansible_collections.multihost.overlay.plugins.module_utils._ping_plan import make_plan, stop
+from ansible_collections.multihost.overlay.plugins.module_utils._ping_plan import make_plan, soon, stop
 from ansible_collections.multihost.overlay.plugins.module_utils._ping_report import (
     Books,
     failure_text,
@@ -179,6 +179,7 @@ class ActionModule(ActionBase):
         timing = {key: args[key] for key in TIMING}
         timing["only"] = places(args)
         timing["stop"] = stop(elapsed, len(args["hosts"]), int(task_vars.get("ansible_forks", 5)), args["patience"])
+        timing["soon"] = soon(elapsed, timing)
         underlay = {host: args["addresses"][host] for host in args["hosts"]}
         return {"plan": make_plan(args["run"], underlay, args["networks"], started, timing), "at": time.time()}
 
@@ -187,6 +188,8 @@ class ActionModule(ActionBase):
         started, probed, collected = (
             registered(task_vars["hostvars"], hosts, name, plan["run"]) for name in (STARTED, PROBED, COLLECTED)
         )
+        # Who was done soon was not asked again.
+        collected.update({host: result for host, result in probed.items() if "networks" in result})
         books = [
             Books(plan, started, probed, collected, args["max_loss"], turn) for turn in range(plan["timing"]["rounds"])
         ]

@@ -205,6 +205,17 @@ def stop(elapsed: float, hosts: int, forks: int, patience: float) -> float:
     return rounds * longest + patience if rounds > 1 else 0.0
 
 
+def soon(elapsed: float, timing: Json) -> float:
+    """Seconds after its own endpoint is up in which an agent is done where nothing is wrong, so that its result is waited for at once.
+
+    The endpoints of others are up as much later as hosts were apart in the first task at the most. 0 where agents wait for hosts whose turn
+    is yet to come, or measure for long.
+    """
+    if timing["stop"] or timing["rounds"] > 1 or timing["streams"]:
+        return 0.0
+    return elapsed + float(timing["count"] * timing["interval"]) + GRACE
+
+
 def round_seconds(timing: Json) -> float:
     """The longest that a round may take once no silent peer is waited for any more."""
     streaming = STREAM_SECONDS + timing["patience"] if timing["streams"] else 0.0

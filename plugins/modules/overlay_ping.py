@@ -14,9 +14,9 @@ description:
   - Measures from a host to its peers on several networks at once, by address, by name and by alias, with loss, round-trip times and
     full-size packets that must not be fragmented, over ICMP, UDP and TCP. Tries beside that whether containers get out, whether networks
     are apart, and the next container on the same host.
-  - Three calls per host make a run, whatever the number of peers. V(started) reads, V(probed) starts an agent that
-    works and ends by itself, V(collected) takes its result. M(multihost.overlay.verify_report) makes the plan between
-    the first two and the report after the third; role C(overlay_verify) has all of it in order.
+  - Two or three calls per host make a run, whatever the number of peers. V(started) reads, V(probed) starts an agent that
+    works and ends by itself, V(collected) takes its result if it was not done soon. M(multihost.overlay.verify_report) makes
+    the plan between the first two and the report after the last; role C(overlay_verify) has all of it in order.
   - Sends from a container that runs already where a host has one on the network. Elsewhere from a temporary container,
     at an address that no running or stopped container of any host claims. Its image is made on the spot; nothing is
     pulled, and nothing is installed or run in a user's container.
@@ -40,7 +40,8 @@ options:
     description:
       - V(started) returns what the plan needs to know of this host, and removes what killed runs left behind.
       - V(probed) starts the agent with O(plan), and returns when its endpoints are up, or after 60 seconds (5 where
-        hosts start in rounds).
+        hosts start in rounds). Where all hosts start at the same time it also waits for as long as an agent takes when nothing is wrong
+        (the plan says how long that is), and returns its result.
       - V(collected) waits until the agent has ended, and returns its result. Where all hosts are collected at the same time it tells
         the agent that all endpoints are up.
     type: str
@@ -113,9 +114,9 @@ networks:
   description:
     - With O(state=started), for each network its id, address ranges, whether it is internal, the addresses that containers hold or
       claim, and running containers that can serve as the probe.
-    - With O(state=collected), for each network what was sent and heard, by peer and round; what was tried beside the pairs (C(asides));
+    - Else, for each network what was sent and heard, by peer and round; what was tried beside the pairs (C(asides));
       and who was heard from another network (C(leaks)).
-  returned: for O(state=started) and O(state=collected)
+  returned: for O(state=started) and O(state=collected), and for O(state=probed) where the agent was done soon
   type: dict
   sample:
     vnet1:
@@ -127,7 +128,7 @@ networks:
       error: null
 egress:
   description: Networks and hosts out of whose containers packets were seen to come to this host.
-  returned: for O(state=collected)
+  returned: with an agent's result
   type: list
   elements: list
   sample: [[vnet1, node2]]
@@ -144,19 +145,19 @@ removed:
   sample: []
 errors:
   description: What went wrong in the agent beyond the measurements.
-  returned: for O(state=collected)
+  returned: with an agent's result
   type: list
   elements: str
   sample: []
 strays:
   description: Threads of dockerd that were lost in namespaces that are gone, before the run and after it; null where they
       could not be counted.
-  returned: for O(state=collected), when the agent left a result
+  returned: with an agent's result
   type: dict
   sample: {before: 0, after: 0}
 agent_died:
   description: Whether the agent ended without leaving a result.
-  returned: for O(state=collected)
+  returned: with an agent's result
   type: bool
   sample: false
 """
@@ -254,15 +255,22 @@ def started(client: DockerClient, params: Json, check_mode: bool) -> Json:
 
 
 def probed(client: DockerClient, params: Json) -> Json:
-    """Let the agent go its way once its endpoints are up; what it makes is gone when it ends, so nothing changes."""
+    """Let the agent go its way once its endpoints are up; what it makes is gone when it ends, so nothing changes. It may be done soon."""
     # Python compiles the agent each time, which is most of what the other two states would do on a host.
     from ansible_collections.multihost.overlay.plugins.module_utils._ping_agent import Agent, spawn
 
+    run, timing = params["run_id"], params["plan"]["timing"]
     spawn(Agent(client, params["plan"], params["host"], params["late"]))
     # Where collecting tells all agents that all are up, the controller waits for that here. Else only for what a round may take.
-    bound = ROUND if params["plan"]["timing"]["stop"] else START
-    state.wait_json(params["run_id"], bound, [state.READY, state.RESULT])
-    return {"changed": False}
+    state.wait_json(run, ROUND if timing["stop"] else START, [state.READY, state.RESULT])
+    result = state.wait_json(run, timing["soon"], [state.RESULT])
+    return taken(run, result) if result else {"changed": False}
+
+
+def taken(run: str, result: Json) -> Json:
+    """What the agent has left for the controller; it may go."""
+    late = [] if state.dismiss(run, 5.0) else ["the agent is still there"]
+    return dict(result, changed=False, agent_died=False, errors=result["errors"] + late)
 
 
 def collected(client: DockerClient, params: Json) -> Json:
@@ -277,10 +285,9 @@ def collected(client: DockerClient, params: Json) -> Json:
             state.write_json(state.directory(run), state.TOGETHER, {})
     # Its own last deadline, and the time that the removal of its containers may take.
     result = state.wait_json(run, waits(plan["timing"], 0.0)[1] + client.timeout, [state.RESULT])
-    errors = [] if state.dismiss(run, 5.0) else ["the agent is still there"]
     if result is not None:
-        errors += result["errors"]
-        return dict(result, changed=False, agent_died=False, errors=errors)
+        return taken(run, result)
+    errors = [] if state.dismiss(run, 5.0) else ["the agent is still there"]
     try:
         remove_runs(client, lambda owner: owner == run)
     except DockerError as exc:

@@ -169,6 +169,13 @@ def test_where_hosts_start_in_rounds_all_give_up_at_the_same_moment():
     assert plan.waits(timing, 1000.0)[0] == TIMING["patience"]
 
 
+def test_results_are_waited_for_only_where_all_hosts_probe_at_the_same_time():
+    """As long as they were apart in the first task, and the series."""
+    timing = {"stop": 0.0, "count": 10, "interval": 0.05, "rounds": 1, "streams": 0}
+    assert plan.soon(2.0, timing) == 2.0 + 0.5 + plan.GRACE
+    assert [plan.soon(2.0, {**timing, key: 2}) for key in ("stop", "rounds", "streams")] == [0.0, 0.0, 0.0]
+
+
 def test_where_all_are_told_at_once_nothing_is_given_up_before():
     assert plan.stop(5.0, 30, 30, 10.0) == 0.0
     silent, last = plan.waits({**TIMING, "stop": 0.0}, 0.0)

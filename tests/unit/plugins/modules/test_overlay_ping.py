@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import io
 import os
 import tarfile
@@ -168,6 +169,33 @@ def test_bad_input_is_refused(base, monkeypatch, run_module):
     assert "16 hexadecimal" in run_module(overlay_ping.main, {"state": "collected", "run_id": "../../etc"})["msg"]
     monkeypatch.setattr(os, "geteuid", lambda: 1000)
     assert "become" in run_module(overlay_ping.main, {"state": "collected", "run_id": RUN})["msg"]
+
+
+@pytest.mark.parametrize("soon", [0.2, 0.0])
+def test_who_is_done_soon_is_not_asked_again(base, monkeypatch, run_module, soon):
+    """Its agent has gone then; else it goes on, and its result is there for whoever collects it."""
+    done = {"networks": {"net": {}}, "errors": ["a trifle"], "strays": {}, "egress": []}
+
+    def spawn(_agent):
+        os.close(state.create(RUN, {"timing": TIMING, "hosts": ["a"]}))
+        living.append(os.open(os.path.join(state.directory(RUN), "lock"), os.O_RDWR))
+        fcntl.flock(living[0], fcntl.LOCK_EX)
+        state.write_json(state.directory(RUN), state.RESULT, done)
+
+    def dismiss(run, _seconds):
+        state.remove(run)
+        return True
+
+    living: list[int] = []
+    monkeypatch.setattr(agent, "Agent", lambda *_args: None)
+    monkeypatch.setattr(agent, "spawn", spawn)
+    monkeypatch.setattr(state, "dismiss", dismiss)
+    plan = {"timing": {**TIMING, "soon": soon}}
+    result = run_with(monkeypatch, run_module, Engine(), {"state": "probed", "host": "a", "plan": plan})
+    os.close(living[0])
+    assert not result["changed"]
+    assert ("networks" in result) == bool(soon) == (not os.path.exists(state.directory(RUN)))
+    assert result.get("errors") == (["a trifle"] if soon else None)
 
 
 def test_collected_of_a_dead_agent_cleans_up_in_its_place(base, monkeypatch, run_module):
