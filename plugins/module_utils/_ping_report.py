@@ -67,6 +67,10 @@ class Books:
         self.max_loss = max_loss
         self.started = started
         self.collected = collected
+        # Networks whose packets can be seen on the hosts' interfaces: somebody saw some. Who saw none himself then sent and got none.
+        self.plain = {
+            name for host in self.hosts for name, result in self.measured(host).items() if result.get("sees", False)
+        }
         self.lost = {
             host: _late_problem(*(results.get(host) for results in (started, probed, collected))) for host in self.hosts
         }
@@ -99,11 +103,11 @@ class Books:
         return dict(rounds[self.turn]) if self.turn < len(rounds) else {}
 
     def wire(self, network: str, source: str, target: str) -> Json | None:
-        """How many packets left the source's host, and how many came to the target's. None where that cannot be seen: one of the
-        hosts has seen nothing of the network at all, as where it is encrypted.
+        """How many packets left the source's host, and how many came to the target's. None where that cannot be seen, as where the
+        network is encrypted.
         """
         out, back = (self.book(network, *ends).get("wire") for ends in ((source, target), (target, source)))
-        if not out or not back or not all(self.measured(host)[network]["sees"] for host in (source, target)):
+        if not out or not back or network not in self.plain:
             return None
         return {"left": out["left"], "arrived": back["arrived"]}
 
