@@ -258,7 +258,7 @@ def test_a_dead_host_is_forced_out_and_does_not_come_back(cluster: Cluster, tmp_
             is_out(cluster, "h4", "h1", "h2", "h3")
             # With the same name, and the same address.
             cluster.start_service("h1", "web", NETWORK, "--ip", STATIC)
-            # Engines were told once that the address is on h4, and for the dead nobody takes that back: they are put right within ten seconds.
+            # Engines were told once that the address is on h4, and for the dead nobody takes that back: they are put right in ten seconds.
             wait_for("h2 to find it", lambda: cluster.ask("h2", "server-h2", "web") == "web", 30)
             settled(cluster, tmp_path, left)
             cluster.labctl("start", "h4")
