@@ -69,9 +69,11 @@ class Run:
 
     @property
     def changes(self) -> dict[str, list[str]]:
-        """The tasks that changed something, and on which hosts."""
-        changed = {task.name: [host for host, how in task.outcomes.items() if how == "changed"] for task in self.tasks}
-        return {name: hosts for name, hosts in changed.items() if hosts}
+        """The tasks that changed something, and on which hosts; hosts are done in any order, and one by one in tasks of one name."""
+        changed: dict[str, set[str]] = {}
+        for task in self.tasks:
+            changed.setdefault(task.name, set()).update(host for host, how in task.outcomes.items() if how == "changed")
+        return {name: sorted(hosts) for name, hosts in changed.items() if hosts}
 
     @property
     def messages(self) -> str:

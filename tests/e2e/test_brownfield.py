@@ -59,6 +59,13 @@ def site(hosts: Brownfield, folder: Path, succeeds: bool = True, **variables: An
 
 
 @pytest.fixture(scope="module")
+def untouched(brown: Brownfield) -> dict[str, set[str]]:
+    """The hosts before the first run."""
+    assert not any(brown.manifest(host) for host in brown.hosts), "else this comes too late"
+    return digest.of_all(brown)
+
+
+@pytest.fixture(scope="module")
 def defaults(brown: Brownfield, tmp_path_factory: pytest.TempPathFactory) -> Told:
     """The first run, with nobody's consent to anything."""
     return site(brown, tmp_path_factory.mktemp("defaults"), succeeds=False)
@@ -71,6 +78,12 @@ def consent(brown: Brownfield, defaults: Told, tmp_path_factory: pytest.TempPath
 
 
 # --- before anything is changed ---
+
+
+@pytest.mark.long
+def test_nothing_is_ours_before_the_first_run(untouched: dict[str, set[str]]) -> None:
+    """Here, so that they are looked at early enough for the last test."""
+    assert all(untouched.values())
 
 
 def test_flags_that_say_otherwise_are_refused_by_the_file_that_sets_them(brown: Brownfield, tmp_path: Path) -> None:
@@ -248,13 +261,6 @@ def test_each_engine_starts_with_what_its_files_say(brown: Brownfield, consent: 
 
 
 # --- and off again ---
-
-
-@pytest.fixture(scope="module")
-def untouched(brown: Brownfield) -> dict[str, set[str]]:
-    """The hosts before the first run."""
-    assert not any(brown.manifest(host) for host in brown.hosts), "else this comes too late"
-    return digest.of_all(brown)
 
 
 @pytest.mark.long
