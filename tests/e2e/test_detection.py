@@ -41,12 +41,12 @@ def remove_services(cluster: Cluster) -> None:
 def start_services(cluster: Cluster, *addresses: str) -> None:
     """One on each host, new. Meanwhile another is on the network: when the last one leaves, an engine loses a thread (docs/verify.md)."""
     for host in HOSTS:
-        cluster.start_service(host, "meanwhile", NETWORK)
+        cluster.start_service(host, f"meanwhile-{host}", NETWORK)
     remove_services(cluster)
     for host, address in zip_longest(HOSTS, addresses):
         options = ["--ip", address] if address else []
         cluster.start_service(host, service(host), NETWORK, "--network-alias", f"alias-{host}", *options)
-    cluster.remove_containers("meanwhile")
+    cluster.remove_containers(*(f"meanwhile-{host}" for host in HOSTS))
 
 
 @pytest.fixture(scope="module")
@@ -54,7 +54,7 @@ def services(cluster: Cluster) -> Iterator[Cluster]:
     """A container of a user's on each host."""
     start_services(cluster)
     yield cluster
-    cluster.remove_containers("meanwhile")
+    cluster.remove_containers(*(f"meanwhile-{host}" for host in HOSTS))
     remove_services(cluster)
 
 
