@@ -35,7 +35,7 @@ CHECKS: dict[str, Check] = {
         "error",
         "/etc/multihost-overlay/tls",
         "who is shown it refuses it: Consuls lose one another, or clients lose Docker's API",
-        "run playbooks/rotate_certificates.yml; for a CA see docs/security.md",
+        "run playbooks/rotate_certificates.yml; for a CA see docs/day-2.md",
         "design",
     ),
     # -- the engine

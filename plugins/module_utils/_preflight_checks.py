@@ -390,7 +390,7 @@ CHECKS: dict[str, Check] = {
         "warning",
         "/etc/multihost-overlay/tls/ca.crt and docker-clients.crt",
         "with the CA end all certificates that it has issued",
-        "playbooks/rotate_ca.yml while it is valid; for the one of Docker's clients playbooks/revoke_clients.yml",
+        "playbooks/rotate_ca.yml, best while it is valid; for the one of Docker's clients playbooks/revoke_clients.yml",
         "design",
     ),
     "port_held": Check(
