@@ -214,8 +214,10 @@ def kill_in_the_middle(cluster: Cluster, report: Path) -> None:
     with start_playbook(
         "playbooks/verify.yml", inventory=INVENTORY, extra_vars={"overlay_report_dir": str(report)}
     ) as running:
-        running.wait_for_task("Take the agents' results")
-        wait_for("something to be left behind", lambda: leftovers(cluster), 30, every=0.2)
+        running.wait_for_task("Start the agents")
+        wait_for(
+            "endpoints that the proof has made", lambda: any(endpoints(cluster, host) for host in HOSTS), 60, every=0.2
+        )
         running.kill()
 
 
