@@ -11,8 +11,9 @@ import threading
 from pathlib import Path
 
 import pytest
+import yaml
 
-from tests import provenance, pythons, run_suites
+from tests import provenance, pythons, run_molecule, run_suites, run_vagrant
 from tests.e2e import support
 
 PLAYBOOK = """---
@@ -191,3 +192,53 @@ def test_a_failed_suite_speaks_last(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert words[-1] == "cores 99"
     assert not any(line.startswith("unit") for line in words)
     assert run_suites.table(results, 2.5)[-1] == "===== 1 failed, 1 passed in 2.5 s"
+
+
+def test_scenarios_of_virtual_machines_run_when_asked_for(root: Path) -> None:
+    """They take their time, and want more than a lab."""
+    assert "default" in run_molecule.in_the_lab(root)
+    assert "vagrant" not in run_molecule.in_the_lab(root)
+
+
+def test_the_quick_start_is_what_is_tested(root: Path) -> None:
+    """The README's commands for virtual machines are those of the scenario."""
+    said = (root / "README.md").read_text()
+    scenario = root / "molecule" / "vagrant"
+    ansible = yaml.safe_load((scenario / "molecule.yml").read_text())["ansible"]
+    create = yaml.safe_load((scenario / "create.yml").read_text())[0]["tasks"][0]["ansible.builtin.command"]
+    inventory = ansible["executor"]["args"]["ansible_playbook"][0].removeprefix(
+        "--inventory=${MOLECULE_PROJECT_DIRECTORY}/"
+    )
+    folder = create["chdir"].removeprefix("{{ playbook_dir }}/../../")
+    converge = yaml.safe_load((scenario / ansible["playbooks"]["converge"]).read_text())[0]
+    playbook = converge["ansible.builtin.import_playbook"].removeprefix("../../")
+    assert f"(cd {folder} && {' '.join(create['argv'])})" in said
+    assert f"ansible-playbook -i {inventory} {playbook}" in said
+
+
+def test_machines_of_others_are_left_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those of the quick start have the same names; what a killed run has left is taken away."""
+    monkeypatch.setattr(run_vagrant, "STATE", tmp_path)
+    monkeypatch.setattr(run_vagrant, "OURS", tmp_path / "ours")
+    assert run_vagrant.somebody_elses() == []
+    machine = tmp_path / "machines" / "node1" / "libvirt"
+    machine.mkdir(parents=True)
+    (machine / "id").touch()
+    assert "node1" in run_vagrant.somebody_elses()[0]
+    (tmp_path / "ours").touch()
+    assert run_vagrant.somebody_elses() == []
+
+
+def test_a_failed_step_ends_the_scenario_but_not_its_cleaning(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing is left of machines that did not converge."""
+    ran = []
+    monkeypatch.setattr(run_vagrant, "OURS", tmp_path / "ours")
+
+    def step(_scenario: str, name: str) -> list[str]:
+        ran.append(name)
+        return ["no"] if name == "converge" else []
+
+    monkeypatch.setattr(run_molecule, "run", step)
+    results = list(run_vagrant.steps())
+    assert ran == ["destroy", "create", "converge", "destroy"]
+    assert [result.passed for result in results] == [True, True, False, True]
