@@ -52,8 +52,8 @@ def environment(driver: str) -> dict[str, str]:
 
 def driver() -> str:
     """What libvirt is to run the machines with."""
-    for accelerator, name in (("kvm", "kvm"), ("tcg", "qemu")):
-        if guests_run(accelerator):
+    for accelerator, name, seconds in (("kvm", "kvm", 5), ("tcg", "qemu", 60)):
+        if guests_run(accelerator, seconds):
             print(f"The machines run with {name}", flush=True)
             return name
     raise SystemExit("make test-vagrant cannot run here: QEMU runs no guest, neither with KVM nor without")
