@@ -1,6 +1,6 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The virtual machines of the scenario as tests see and handle them. Nothing here runs Ansible."""
+"""The virtual machines of the scenario as tests see and handle them."""
 
 from __future__ import annotations
 
@@ -10,8 +10,10 @@ import subprocess
 from collections.abc import Iterable
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from tests.cluster import ROOT, Cluster, wait_for
+from tests.e2e.support import Run, run_playbook
 from tests.vagrant.libvirt import PREFIX, virsh
 
 FOLDER = ROOT / "inventories" / "vagrant"
@@ -25,6 +27,13 @@ def vagrant(*words: str, timeout: float = 1500) -> str:
     done = subprocess.run(["vagrant", *words], cwd=FOLDER, capture_output=True, text=True, timeout=timeout, check=False)
     assert done.returncode == 0, f"vagrant {' '.join(words)}: {done.stdout[-2000:]}{done.stderr}"
     return done.stdout
+
+
+def play(playbook: str, report: Path, **options: Any) -> Run:
+    """A playbook on them; to log in to a machine that is emulated takes a while."""
+    extra = {"overlay_report_dir": str(report), **options.pop("extra_vars", {})}
+    env = {"ANSIBLE_TIMEOUT": "60"}
+    return run_playbook(playbook, inventory=INVENTORY, extra_vars=extra, env=env, **options)
 
 
 class VirtualMachines(Cluster):
@@ -70,6 +79,8 @@ class VirtualMachines(Cluster):
     def booted_since(self, host: str, boot: str) -> bool:
         """Whether it is up again, and all its units are started."""
         now = self.boot_of(host)
-        return (
-            now not in ("", boot) and "running" in self.run(host, "systemctl", "is-system-running", check=False).stdout
-        )
+        return now not in ("", boot) and self.state_of(host) in ("running", "degraded")
+
+    def state_of(self, host: str) -> str:
+        """systemd's own word."""
+        return self.run(host, "systemctl", "is-system-running", check=False).stdout.strip()

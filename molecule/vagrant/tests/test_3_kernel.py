@@ -10,8 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.support import run_playbook
-from tests.vagrant.machines import INVENTORY, VirtualMachines
+from tests.vagrant.machines import VirtualMachines, play
 
 RELEASE = "/proc/sys/kernel/osrelease"
 TABLE = "net.ipv4.neigh.default.gc_thresh3"
@@ -48,18 +47,16 @@ def test_docker_s_neighbour_table_is_large_enough(cluster: VirtualMachines) -> N
 
 
 def test_preflight_finds_them(old_kernel: str, small_table: str, late_clock: str, tmp_path: Path) -> None:
-    extra = {"overlay_report_dir": str(tmp_path)}
-    run = run_playbook("playbooks/preflight.yml", inventory=INVENTORY, extra_vars=extra, succeeds=False)
+    run = play("playbooks/preflight.yml", tmp_path, succeeds=False)
     assert run.changed == {}
     rows = json.loads((tmp_path / "preflight.json").read_text())["findings"]
     found = {(row["host"], row["id"]): row["message"] for row in rows if row["level"] != "info"}
     assert "2.6.32-5-amd64" in found[(old_kernel, "kernel_too_old")]
     assert "66 entries" in found[(small_table, "neighbour_table_small")]
-    assert (late_clock, "clock_offset") in found or any("clock_offset" in key for key in found), found
+    assert "clock_offset" in {check for _host, check in found}, found
 
 
 def test_site_refuses_a_kernel_that_is_too_old(old_kernel: str, tmp_path: Path) -> None:
-    extra = {"overlay_report_dir": str(tmp_path)}
-    run = run_playbook("site.yml", inventory=INVENTORY, extra_vars=extra, succeeds=False)
+    run = play("site.yml", tmp_path, succeeds=False)
     assert run.changed == {}
     assert "kernel 2.6.32-5-amd64 is older than 3.10" in run.messages

@@ -10,14 +10,9 @@ from pathlib import Path
 import pytest
 
 from tests.cluster import wait_for
-from tests.e2e.support import Run, run_playbook
-from tests.vagrant.machines import INVENTORY, VirtualMachines
+from tests.vagrant.machines import VirtualMachines, play
 
 HOST = "node2"
-
-
-def play(playbook: str, report: Path) -> Run:
-    return run_playbook(playbook, inventory=INVENTORY, extra_vars={"overlay_report_dir": str(report)})
 
 
 @pytest.fixture

@@ -10,16 +10,15 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.support import Run, run_playbook
-from tests.vagrant.machines import INVENTORY, VirtualMachines, vagrant
+from tests.e2e.support import Run
+from tests.vagrant.machines import INVENTORY, VirtualMachines, play, vagrant
 
 NEW = "node4"
 BOTH = [f"--inventory={INVENTORY.with_name('node4.yml')}"]
 
 
-def play(playbook: str, report: Path) -> Run:
-    extra = {"overlay_report_dir": str(report), "node": NEW}
-    return run_playbook(playbook, inventory=INVENTORY, extra_vars=extra, arguments=BOTH)
+def with_four(playbook: str, report: Path) -> Run:
+    return play(playbook, report, extra_vars={"node": NEW}, arguments=BOTH)
 
 
 @pytest.fixture(scope="module")
@@ -33,7 +32,7 @@ def four(cluster: VirtualMachines) -> Iterator[VirtualMachines]:
 
 
 def test_it_comes(four: VirtualMachines, tmp_path: Path) -> None:
-    play("playbooks/add_node.yml", tmp_path)
+    with_four("playbooks/add_node.yml", tmp_path)
     proof = json.loads((tmp_path / "verify.json").read_text())
     assert {pair["to"] for pair in proof["pairs"] if pair["from"] == NEW} == {"node1", "node2", "node3"}
     assert proof["summary"]["failed"] == 0
@@ -48,7 +47,7 @@ def test_it_reaches_and_is_reached_by_name(four: VirtualMachines, services: dict
 
 
 def test_it_goes(four: VirtualMachines, tmp_path: Path) -> None:
-    play("playbooks/remove_node.yml", tmp_path)
+    with_four("playbooks/remove_node.yml", tmp_path)
     assert four.run(NEW, "nft", "list", "table", "inet", "multihost_overlay", check=False).returncode != 0
     members = four.out("node1", "nft", "list", "set", "inet", "multihost_overlay", "peers")
     assert "192.168.56.13" in members and "192.168.56.14" not in members
