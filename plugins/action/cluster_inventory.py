@@ -28,7 +28,7 @@ class ActionModule(ActionBase):
         result: dict[str, Any] = super().run(tmp, task_vars)
         variables = task_vars or {}
         addresses, errors = validate(variables["groups"], variables["hostvars"], self._task.args["cluster"])
-        result.update(changed=False, errors=errors, addresses=addresses)
+        result.update(changed=False, errors=errors, addresses=addresses, hosts=variables.get("ansible_play_hosts", []))
         if errors:
             result.update(failed=True, msg=_message(errors))
         else:

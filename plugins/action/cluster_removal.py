@@ -10,9 +10,9 @@ from ansible.constants import COLOR_CHANGED
 from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
 
-from ansible_collections.multihost.overlay.plugins.action.verify_report import plain
 from ansible_collections.multihost.overlay.plugins.plugin_utils._inventory import agreed
 from ansible_collections.multihost.overlay.plugins.plugin_utils._removal import judge, plan, story
+from ansible_collections.multihost.overlay.plugins.plugin_utils._variables import plain
 
 ARGUMENTS: dict[str, dict[str, Any]] = {
     "state": {"type": "str", "choices": ["planned", "judged"], "required": True},

@@ -9,7 +9,6 @@ from typing import Any
 from ansible.errors import AnsibleActionFail
 from ansible.plugins.action import ActionBase
 
-from ansible_collections.multihost.overlay.plugins.action.verify_report import plain, registered
 from ansible_collections.multihost.overlay.plugins.module_utils._secrets import (
     AUTHORITIES,
     STEPS,
@@ -18,6 +17,7 @@ from ansible_collections.multihost.overlay.plugins.module_utils._secrets import 
     tokens,
     trusted,
 )
+from ansible_collections.multihost.overlay.plugins.plugin_utils._variables import plain, registered
 
 # What the hosts' task registered; role overlay_consul uses this name.
 READ = "__overlay_consul_secrets_read"

@@ -12,8 +12,8 @@ from ansible.errors import AnsibleActionFail
 from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
 
-from ansible_collections.multihost.overlay.plugins.action.verify_report import plain
 from ansible_collections.multihost.overlay.plugins.plugin_utils import _backup_file as files
+from ansible_collections.multihost.overlay.plugins.plugin_utils._variables import plain
 
 Json = dict[str, Any]
 # How the store is asked; the same for a restore.

@@ -18,9 +18,9 @@ from ansible_collections.multihost.overlay.plugins.action.consul_backup import (
     id_of,
     store_arguments,
 )
-from ansible_collections.multihost.overlay.plugins.action.verify_report import plain
 from ansible_collections.multihost.overlay.plugins.plugin_utils import _backup_file as files
 from ansible_collections.multihost.overlay.plugins.plugin_utils import _restore_plan as plan
+from ansible_collections.multihost.overlay.plugins.plugin_utils._variables import plain
 
 Json = dict[str, Any]
 ARGUMENTS: Json = {

@@ -9,9 +9,8 @@ from typing import Any
 from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
 
-from ansible_collections.multihost.overlay.plugins.action.verify_report import plain
 from ansible_collections.multihost.overlay.plugins.plugin_utils._bundle import bundle
-from ansible_collections.multihost.overlay.plugins.plugin_utils._findings_report import results_of
+from ansible_collections.multihost.overlay.plugins.plugin_utils._variables import plain, results_of
 
 ARGUMENTS: dict[str, dict[str, Any]] = {
     "hosts": {"type": "list", "elements": "str", "required": True},

@@ -10,10 +10,9 @@ from ansible.constants import COLOR_CHANGED
 from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
 
-from ansible_collections.multihost.overlay.plugins.action.verify_report import plain
 from ansible_collections.multihost.overlay.plugins.module_utils._doctor_repair import permitted, refusal, say
 from ansible_collections.multihost.overlay.plugins.modules.doctor_repair import ARGUMENTS
-from ansible_collections.multihost.overlay.plugins.plugin_utils._findings_report import results_of
+from ansible_collections.multihost.overlay.plugins.plugin_utils._variables import plain, results_of
 
 NOTHING: dict[str, Any] = {"changed": False, "steps": [], "backup": "", "refused": ""}
 

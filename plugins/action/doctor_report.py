@@ -8,7 +8,6 @@ from typing import Any
 
 from ansible.plugins.action import ActionBase
 
-from ansible_collections.multihost.overlay.plugins.action.verify_report import plain
 from ansible_collections.multihost.overlay.plugins.plugin_utils._doctor_report import (
     STORE,
     all_findings,
@@ -22,8 +21,8 @@ from ansible_collections.multihost.overlay.plugins.plugin_utils._findings_report
     by_severity,
     conclude,
     hosts_section,
-    results_of,
 )
+from ansible_collections.multihost.overlay.plugins.plugin_utils._variables import plain, results_of
 
 HEADLINE = "The doctor found what is wrong; nothing was changed on any host."
 REPAIRED = "The doctor found what is wrong, and put right what the report has as repaired; this is left."

@@ -9,9 +9,9 @@ from typing import Any
 from ansible.plugins.action import ActionBase
 from ansible.template import trust_as_template
 
-from ansible_collections.multihost.overlay.plugins.action.verify_report import plain
 from ansible_collections.multihost.overlay.plugins.module_utils._owned_files import in_order
 from ansible_collections.multihost.overlay.plugins.modules.host_files import ARGUMENTS
+from ansible_collections.multihost.overlay.plugins.plugin_utils._variables import plain
 
 # What preflight registers in this run; its fact may come from a cache, of an earlier one.
 READ = "__overlay_preflight_result"

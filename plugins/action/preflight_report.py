@@ -12,9 +12,9 @@ from ansible_collections.multihost.overlay.plugins.plugin_utils._findings_report
     ARGUMENTS,
     conclude,
     hosts_section,
-    results_of,
 )
 from ansible_collections.multihost.overlay.plugins.plugin_utils._preflight_report import all_findings, facts_of
+from ansible_collections.multihost.overlay.plugins.plugin_utils._variables import results_of
 
 OWN_ARGUMENTS: dict[str, dict[str, Any]] = {
     "networks": {"type": "list", "elements": "dict", "default": []},

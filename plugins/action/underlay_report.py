@@ -6,12 +6,11 @@ from __future__ import annotations
 
 import secrets
 import time
-from typing import Any, Callable
+from typing import Any
 
 from ansible.errors import AnsibleActionFail
 from ansible.plugins.action import ActionBase
 
-from ansible_collections.multihost.overlay.plugins.action.verify_report import plain, registered
 from ansible_collections.multihost.overlay.plugins.module_utils._preflight_checks_paths import found
 from ansible_collections.multihost.overlay.plugins.module_utils._probe_plan import (
     make_plan,
@@ -26,6 +25,7 @@ from ansible_collections.multihost.overlay.plugins.plugin_utils._probe_report im
     needs_ports,
     underlay,
 )
+from ansible_collections.multihost.overlay.plugins.plugin_utils._variables import plain, registered
 
 # What the hosts' tasks registered; role overlay_preflight uses these names.
 STARTED = "__overlay_preflight_started"
@@ -75,14 +75,8 @@ class ActionModule(ActionBase):
             },
             required_if=[("state", "planned", ("run",)), ("state", "composed", ("run", "plan"))],
         )
-        steps: dict[str, Callable[[Json, Json], Json]] = {
-            "begun": self._begin,
-            "planned": self._plan,
-            "composed": self._compose,
-        }
-        result.update(changed=False)
-        result.update(steps[args["state"]](plain(args), task_vars or {}))
-        return result
+        steps = {"begun": self._begin, "planned": self._plan, "composed": self._compose}
+        return dict(result, changed=False, **steps[args["state"]](plain(args), task_vars or {}))
 
     def _begin(self, args: Json, task_vars: Json) -> Json:
         if args["patience"] < 1 or args["gossip"] < 0:

@@ -12,9 +12,9 @@ from ansible.errors import AnsibleActionFail
 from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
 
-from ansible_collections.multihost.overlay.plugins.action.verify_report import plain
 from ansible_collections.multihost.overlay.plugins.module_utils import _upgrade_plan as plans
 from ansible_collections.multihost.overlay.plugins.module_utils._preflight_engine import backends_in
+from ansible_collections.multihost.overlay.plugins.plugin_utils._variables import plain
 
 Json = dict[str, Any]
 ARGUMENTS: dict[str, Json] = {
@@ -64,9 +64,7 @@ class ActionModule(ActionBase):
         result: Json = super().run(tmp, task_vars)
         _validated, args = self.validate_argument_spec(ARGUMENTS)
         steps = {"planned": self._plan, "judged": self._judge, "ended": self._end}
-        result.update(changed=False)
-        result.update(steps[args["state"]](plain(args), task_vars or {}))
-        return result
+        return dict(result, changed=False, **steps[args["state"]](plain(args), task_vars or {}))
 
     def _readings(self, args: Json, task_vars: Json, hosts: list[str]) -> Json:
         found = {host: plain(task_vars["hostvars"][host].get(args["result_variable"]) or {}) for host in hosts}

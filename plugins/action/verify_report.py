@@ -8,7 +8,7 @@ import json
 import os
 import secrets
 import time
-from typing import Any, Callable
+from typing import Any
 
 from ansible.errors import AnsibleActionFail
 from ansible.plugins.action import ActionBase
@@ -27,6 +27,7 @@ from ansible_collections.multihost.overlay.plugins.module_utils._ping_sample imp
 from ansible_collections.multihost.overlay.plugins.plugin_utils import _baseline
 from ansible_collections.multihost.overlay.plugins.plugin_utils._findings_report import write_report, write_whole
 from ansible_collections.multihost.overlay.plugins.plugin_utils._junit import junit_of_pairs
+from ansible_collections.multihost.overlay.plugins.plugin_utils._variables import plain, registered
 from ansible_collections.multihost.overlay.plugins.plugin_utils._verify_matrix import render
 
 # What the hosts' tasks registered; role overlay_verify uses these names.
@@ -59,26 +60,6 @@ ARGUMENTS: dict[str, Json] = {
 LEAST = {"count": 1, "interval": 0.01, "patience": 1, "peers": 0, "rounds": 1, "streams": 0, "slower": 1}
 # Results of pairs in one run, of some hundred bytes each, which hosts hand over in one piece.
 MOST_BOOKS = 50000
-
-
-def plain(value: Any) -> Any:
-    """Copy templated values into plain ones: JSON and the planner know nothing of lazy containers."""
-    if isinstance(value, dict):
-        return {str(key): plain(value[key]) for key in value}
-    if isinstance(value, (list, tuple)):
-        return [plain(item) for item in value]
-    return value
-
-
-def registered(hostvars: Any, hosts: list[str], name: str, run: str) -> Json:
-    """Return what each host registered under a name; hosts that fell out have nothing, or what another run left."""
-    found = {}
-    for host in hosts:
-        variables = hostvars[host]
-        value = plain(variables[name]) if name in variables else None
-        if value is not None and value.get("run_id", run) == run:
-            found[host] = value
-    return found
 
 
 def settings_problem(args: Json) -> str:
@@ -167,14 +148,8 @@ class ActionModule(ActionBase):
             argument_spec=ARGUMENTS,
             required_if=[("state", "planned", ("run", "addresses")), ("state", "composed", ("run", "plan"))],
         )
-        steps: dict[str, Callable[[Json, Json], Json]] = {
-            "begun": self._begin,
-            "planned": self._plan,
-            "composed": self._compose,
-        }
-        result.update(changed=False)
-        result.update(steps[args["state"]](plain(args), task_vars or {}))
-        return result
+        steps = {"begun": self._begin, "planned": self._plan, "composed": self._compose}
+        return dict(result, changed=False, **steps[args["state"]](plain(args), task_vars or {}))
 
     def _begin(self, args: Json, task_vars: Json) -> Json:
         left_out = [host for host in args["hosts"] if host not in task_vars["ansible_play_hosts_all"]]

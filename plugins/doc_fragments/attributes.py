@@ -1,12 +1,12 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What every module of this collection promises, worded once."""
+"""What the modules of this collection promise, worded once; where a module says something else, that holds."""
 
 from __future__ import annotations
 
 
 class ModuleDocFragment:
-    """Options and attributes shared by the modules' documentation."""
+    """What each attribute means, for all modules, and beside it the sets that several of them support."""
 
     DOCUMENTATION = r"""
 options: {}
@@ -17,4 +17,39 @@ attributes:
     description: Returns what changed, or would change, when in diff mode.
   idempotent:
     description: A second run with the same arguments changes nothing and reports no change.
+"""
+
+    FULL = r"""
+options: {}
+attributes:
+  check_mode:
+    support: full
+  diff_mode:
+    support: full
+  idempotent:
+    support: full
+"""
+
+    CHANGES_NOTHING = r"""
+options: {}
+attributes:
+  check_mode:
+    support: full
+  diff_mode:
+    support: none
+    details: It changes nothing.
+  idempotent:
+    support: full
+"""
+
+    INFO = r"""
+options: {}
+attributes:
+  check_mode:
+    support: full
+    details: Changes nothing anyway.
+  diff_mode:
+    support: N/A
+  idempotent:
+    support: full
 """

@@ -14,7 +14,7 @@ from typing import Any, Iterable, Mapping, NamedTuple, Sequence
 from ansible_collections.multihost.overlay.plugins.module_utils._doctor_checks import found
 from ansible_collections.multihost.overlay.plugins.module_utils._doctor_plan_store import locator, readable
 from ansible_collections.multihost.overlay.plugins.module_utils._doctor_spaces import NAMESPACES, OVERLAY_NAMESPACE
-from ansible_collections.multihost.overlay.plugins.module_utils._netlink import Tunnel
+from ansible_collections.multihost.overlay.plugins.module_utils._netlink import Entry, Tunnel
 
 # What VXLAN adds to each packet, and what IPsec does besides.
 VXLAN, IPSEC = 50, 26
@@ -137,40 +137,44 @@ def check_tunnels(observed: Observed, _wanted: Observed) -> Findings:
                 )
 
 
+def entries_of_peers(observed: Observed, table: str) -> Iterable[tuple[Overlay, Entry, Peer]]:
+    """Entries that stay, each with the peer that it is for, where no other endpoint claims the same."""
+    for overlay in seen_overlays(observed):
+        doubtful = overlay.doubtful
+        peers = {claim: peer for peer in overlay.peers for claim in (peer.address, peer.mac) if claim not in doubtful}
+        for entry in overlay.tables[table]:
+            if entry.stays and entry.key in peers:
+                yield overlay, entry, peers[entry.key]
+
+
 def check_forwarding(observed: Observed, _wanted: Observed) -> Findings:
     """No MAC of a container leads to another host than its own."""
-    for overlay in seen_overlays(observed):
-        right = {peer.mac: peer for peer in overlay.peers}
-        for entry in overlay.tables["forwarding"]:
-            peer = right.get(entry.key)
-            if entry.stays and peer and entry.key not in overlay.doubtful and entry.value != peer.host:
-                command = (
-                    f"bridge fdb replace {peer.mac} dev {overlay.device(entry.device)} dst {peer.host} self permanent"
-                )
-                if peer.host == overlay.own:
-                    command = f"bridge fdb del {peer.mac} dev {overlay.device(entry.device)} dst {entry.value} self"
-                yield found(
-                    "fdb_wrong",
-                    f"packets to {peer.name} ({peer.address}) on {overlay.network['name']} go to {entry.value}, and it is on {peer.host}",
-                    f"{overlay.place}: {entry.key} dst {entry.value}",
-                    f"{overlay.command(command)}; {UNIT}",
-                )
+    for overlay, entry, peer in entries_of_peers(observed, "forwarding"):
+        if entry.value == peer.host:
+            continue
+        command = f"bridge fdb replace {peer.mac} dev {overlay.device(entry.device)} dst {peer.host} self permanent"
+        if peer.host == overlay.own:
+            command = f"bridge fdb del {peer.mac} dev {overlay.device(entry.device)} dst {entry.value} self"
+        yield found(
+            "fdb_wrong",
+            f"packets to {peer.name} ({peer.address}) on {overlay.network['name']} go to {entry.value}, and it is on {peer.host}",
+            f"{overlay.place}: {entry.key} dst {entry.value}",
+            f"{overlay.command(command)}; {UNIT}",
+        )
 
 
 def check_neighbours(observed: Observed, _wanted: Observed) -> Findings:
     """No address of a container has the MAC of another."""
-    for overlay in seen_overlays(observed):
-        right = {peer.address: peer for peer in overlay.peers}
-        for entry in overlay.tables["neighbours"]:
-            peer = right.get(entry.key)
-            if entry.stays and peer and entry.key not in overlay.doubtful and entry.value != peer.mac:
-                command = f"ip neigh replace {peer.address} lladdr {peer.mac} dev {overlay.device(entry.device)} nud permanent"
-                yield found(
-                    "neighbour_wrong",
-                    f"{peer.address} on {overlay.network['name']} has the MAC {entry.value} here, and {peer.name} has {peer.mac}",
-                    f"{overlay.place}: {entry.key} lladdr {entry.value}",
-                    f"{overlay.command(command)}; {UNIT}",
-                )
+    for overlay, entry, peer in entries_of_peers(observed, "neighbours"):
+        if entry.value == peer.mac:
+            continue
+        command = f"ip neigh replace {peer.address} lladdr {peer.mac} dev {overlay.device(entry.device)} nud permanent"
+        yield found(
+            "neighbour_wrong",
+            f"{peer.address} on {overlay.network['name']} has the MAC {entry.value} here, and {peer.name} has {peer.mac}",
+            f"{overlay.place}: {entry.key} lladdr {entry.value}",
+            f"{overlay.command(command)}; {UNIT}",
+        )
 
 
 def check_nobodys(observed: Observed, _wanted: Observed) -> Findings:

@@ -12,7 +12,6 @@ from typing import Any, Callable, Dict, List
 
 from ansible_collections.multihost.overlay.plugins.module_utils._docker import DockerClient, DockerError
 from ansible_collections.multihost.overlay.plugins.module_utils._ping_claims import LABEL
-from ansible_collections.multihost.overlay.plugins.module_utils._ping_threads import DEAF_SERVER
 
 Json = Dict[str, Any]
 
@@ -26,6 +25,8 @@ PAUSE = 0.1
 NO_CHOICE = "user configured subnets"
 # Every host with an overlay endpoint has this bridge.
 BRIDGE = "docker_gwbridge"
+# The only server of names of a temporary endpoint: nobody, but for the moment in which threads are brought home.
+DEAF_SERVER = "127.0.0.1"
 
 
 def image_name(run: str) -> str:

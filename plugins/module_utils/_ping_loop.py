@@ -47,6 +47,8 @@ from ansible_collections.multihost.overlay.plugins.module_utils._ping_wire impor
 Json = Dict[str, Any]
 _BATCH = 256  # packets read in one go before timers get their turn
 LOOK_EVERY = 1.0  # seconds between questions for addresses
+# Seconds. Packets are taken when they arrive, but all peers are gone through only so often: that costs the more the more there are.
+PACE = 0.02
 _ALIAS = 1 << 15  # in a question's number: it asks for the peer's alias
 FULL_TABLES = (errno.EMFILE, errno.ENFILE)
 QUESTION, ANSWER = b"?", b"!"  # what a datagram is
@@ -353,18 +355,17 @@ def run_loop(networks: List[Network], told: Callable[[], bool], wire: Wire | Non
     watch = Watch()
     for network in networks:
         network.attend(watch)
-    if wire:
-        watch.reading(wire.sock, wire.read)
     try:
-        _turn(networks, told, watch)
+        _turn(networks, told, watch, wire)
     finally:
         if wire:
             wire.read()
         watch.close()
 
 
-def _turn(networks: List[Network], told: Callable[[], bool], watch: Watch) -> None:
+def _turn(networks: List[Network], told: Callable[[], bool], watch: Watch, wire: Wire | None) -> None:
     waiting = True
+    pace = min([PACE, *(network.timing["interval"] / 2 for network in networks)])
     while True:
         now = time.monotonic()
         if waiting and told():
@@ -380,4 +381,14 @@ def _turn(networks: List[Network], told: Callable[[], bool], watch: Watch) -> No
         # After acting, which may have been the last thing to do: nobody would wake us.
         if all(network.finished(now) for network in networks):
             return
-        watch.wait(wake - time.monotonic())
+        # It only counts, and needs no waking.
+        if wire:
+            wire.read()
+        _listen(watch, wake, now + pace)
+
+
+def _listen(watch: Watch, wake: float, least: float) -> None:
+    """Take what arrives until something is due or has come, and until the least of times."""
+    watch.wait(wake - time.monotonic())
+    while (left := least - time.monotonic()) > 0:
+        watch.wait(left)

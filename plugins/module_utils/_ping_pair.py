@@ -31,7 +31,8 @@ FULL_EVERY = 3  # a full-size packet and a datagram go with every third of the s
 DATAGRAMS = 12  # at most
 DONE_TIMES = 5
 DONE_EVERY = 0.2
-ASK_EVERY = 0.5
+ASK_EVERY = 0.5  # where the answer is not the right one
+UNANSWERED = 2.0  # an engine that has much to do does not get more of it meanwhile
 
 KNOCKING, MEASURING, DRAINING, SEARCHING, CLOSING, CLOSED = (
     "knocking",
@@ -66,6 +67,7 @@ class NameCheck:
         self.spare = spare
         self.patience = patience
         self.at = latest
+        self.asked = latest
         self.deadline = NEVER
         self.ok = False
         self.finished = False
@@ -91,7 +93,7 @@ class NameCheck:
         if now >= self.deadline:
             self.finished, self.at = True, NEVER
             return False
-        self.at = min(now + ASK_EVERY, self.deadline)
+        self.asked, self.at = now, min(now + UNANSWERED, self.deadline)
         return True
 
     def renew(self, now: float) -> None:
@@ -104,6 +106,7 @@ class NameCheck:
         if self.finished:
             return
         self.addresses, self.error = addresses, error
+        self.at = min(self.at, self.asked + ASK_EVERY)
         if self.expected in addresses or (self.spare and self.spare in addresses):
             self.ok = self.finished = True
             self.at = NEVER

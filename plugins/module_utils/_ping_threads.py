@@ -23,12 +23,11 @@ from contextlib import ExitStack, suppress
 from typing import Callable, Dict, List, Set
 
 from ansible_collections.multihost.overlay.plugins.module_utils._ping_codec import checksum, encode_question
+from ansible_collections.multihost.overlay.plugins.module_utils._ping_endpoint import DEAF_SERVER
 from ansible_collections.multihost.overlay.plugins.module_utils._ping_netns import DNS, inside
 
 PID_FILE = "/var/run/docker.pid"
 NAMESPACES = "/var/run/docker/netns"
-# A container must be created with this server, and with no other.
-DEAF_SERVER = "127.0.0.1"
 # A watching thread that is not woken sees after up to 3 seconds that its network is gone.
 PATIENCE = 8.0
 SUMMONED = 1.0  # seconds within which all threads have a question

@@ -16,14 +16,7 @@ description:
   - Runs on the controller only. Sets the fact C(overlay_addresses) on the hosts of the play.
 extends_documentation_fragment:
   - multihost.overlay.attributes
-attributes:
-  check_mode:
-    support: full
-  diff_mode:
-    support: none
-    details: It changes nothing.
-  idempotent:
-    support: full
+  - multihost.overlay.attributes.changes_nothing
 options:
   cluster:
     description:
@@ -57,6 +50,12 @@ addresses:
   type: dict
   returned: always
   sample: {node1: 10.88.0.11, node2: 10.88.0.12}
+hosts:
+  description: The hosts of the play, which all get C(overlay_addresses) when the task has run_once.
+  type: list
+  elements: str
+  returned: always
+  sample: [node1, node2]
 errors:
   description: What is wrong, each with its cure.
   type: list

@@ -17,14 +17,7 @@ description:
   - Runs on the controller only. Its result is secret and is shown nowhere; why it fails is.
 extends_documentation_fragment:
   - multihost.overlay.attributes
-attributes:
-  check_mode:
-    support: full
-  diff_mode:
-    support: none
-    details: It changes nothing.
-  idempotent:
-    support: full
+  - multihost.overlay.attributes.changes_nothing
 options:
   keepers:
     description: The store's hosts, all of them, as the inventory names them.

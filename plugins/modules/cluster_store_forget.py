@@ -18,13 +18,7 @@ description:
   - Only for a host that is off or has left. Of one that lives the addresses would be given out twice.
 extends_documentation_fragment:
   - multihost.overlay.attributes
-attributes:
-  check_mode:
-    support: full
-  diff_mode:
-    support: full
-  idempotent:
-    support: full
+  - multihost.overlay.attributes.full
 options:
   address:
     description: The address under which the other engine advertises itself.

@@ -16,14 +16,7 @@ description:
   - Reads only what Docker wrote, changes nothing, and needs nothing installed on the host but Python.
 extends_documentation_fragment:
   - multihost.overlay.attributes
-attributes:
-  check_mode:
-    support: full
-    details: Changes nothing anyway.
-  diff_mode:
-    support: N/A
-  idempotent:
-    support: full
+  - multihost.overlay.attributes.info
 options:
   url:
     description:

@@ -16,14 +16,7 @@ description:
   - It fails with what is not so when that does not come within O(wait) seconds. Changes nothing.
 extends_documentation_fragment:
   - multihost.overlay.attributes
-attributes:
-  check_mode:
-    support: full
-    details: Changes nothing anyway.
-  diff_mode:
-    support: N/A
-  idempotent:
-    support: full
+  - multihost.overlay.attributes.info
 options:
   url:
     description: The API of a Consul on this host.

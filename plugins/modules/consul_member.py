@@ -16,13 +16,7 @@ description:
     Refuses one that is alive, which would only come back.
 extends_documentation_fragment:
   - multihost.overlay.attributes
-attributes:
-  check_mode:
-    support: full
-  diff_mode:
-    support: full
-  idempotent:
-    support: full
+  - multihost.overlay.attributes.full
 options:
   state:
     description:

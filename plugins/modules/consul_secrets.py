@@ -19,14 +19,7 @@ description:
   - M(multihost.overlay.cluster_secrets) takes what the hosts keep together.
 extends_documentation_fragment:
   - multihost.overlay.attributes
-attributes:
-  check_mode:
-    support: full
-    details: Changes nothing anyway.
-  diff_mode:
-    support: N/A
-  idempotent:
-    support: full
+  - multihost.overlay.attributes.info
 options:
   path:
     description: The file.

@@ -19,13 +19,7 @@ description:
     Only who has seen all hosts knows that a container is on none. M(multihost.overlay.doctor_report) then reports C(repair_refused).
 extends_documentation_fragment:
   - multihost.overlay.attributes
-attributes:
-  check_mode:
-    support: full
-  diff_mode:
-    support: full
-  idempotent:
-    support: full
+  - multihost.overlay.attributes.full
 options:
   hosts:
     description: All hosts of the cluster, also those that a run with C(--limit) leaves out.

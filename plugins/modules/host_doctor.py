@@ -20,14 +20,7 @@ description:
   - Never fails because a host is strange. What cannot be read is a finding.
 extends_documentation_fragment:
   - multihost.overlay.attributes
-attributes:
-  check_mode:
-    support: full
-  diff_mode:
-    support: none
-    details: It changes nothing.
-  idempotent:
-    support: full
+  - multihost.overlay.attributes.changes_nothing
 options:
   address:
     description: The host's underlay address, to be compared with what the engine advertises.

@@ -196,12 +196,7 @@ ARGUMENTS = {
     "sysctls": {"type": "dict", "default": {}},
     "units": {"type": "list", "elements": "str", "default": []},
     "directories": {"type": "list", "elements": "dict", "default": [], "options": DIRECTORY_SPEC},
-    "files": {
-        "type": "list",
-        "elements": "dict",
-        "default": [],
-        "options": FILE_SPEC,
-    },
+    "files": {"type": "list", "elements": "dict", "default": [], "options": FILE_SPEC},
     # Not within files: only an option of its own is kept out of the journal, to which every module writes how it was called.
     "secrets": {"type": "dict", "default": {}, "no_log": True},
 }

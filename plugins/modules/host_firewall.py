@@ -18,13 +18,7 @@ description:
   - Files and rules are recorded in the host's manifest before they are there.
 extends_documentation_fragment:
   - multihost.overlay.attributes
-attributes:
-  check_mode:
-    support: full
-  diff_mode:
-    support: full
-  idempotent:
-    support: full
+  - multihost.overlay.attributes.full
 options:
   state:
     description:

@@ -19,14 +19,7 @@ description:
   - Sets the fact C(overlay_host_facts), which the roles of this collection use.
 extends_documentation_fragment:
   - multihost.overlay.attributes
-attributes:
-  check_mode:
-    support: full
-  diff_mode:
-    support: none
-    details: It changes nothing.
-  idempotent:
-    support: full
+  - multihost.overlay.attributes.changes_nothing
 options:
   mode:
     description: The overlay's mode, as C(overlay_mode).

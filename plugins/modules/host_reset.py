@@ -22,15 +22,12 @@ description:
   - An entry of the manifest is dropped as soon as it is undone, so that a run that was killed is finished by the next.
 extends_documentation_fragment:
   - multihost.overlay.attributes
+  - multihost.overlay.attributes.full
 attributes:
   check_mode:
-    support: full
     details: RV(refused) has what a real run fails with.
   diff_mode:
-    support: full
     details: The steps are shown, with no contents of files.
-  idempotent:
-    support: full
 options:
   state:
     description: There is one.

@@ -20,14 +20,7 @@ description:
   - Changes nothing, and never fails because something cannot be read.
 extends_documentation_fragment:
   - multihost.overlay.attributes
-attributes:
-  check_mode:
-    support: full
-  diff_mode:
-    support: none
-    details: It changes nothing.
-  idempotent:
-    support: full
+  - multihost.overlay.attributes.changes_nothing
 options:
   secrets:
     description: More values that must not be shown.

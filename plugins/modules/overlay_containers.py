@@ -16,13 +16,7 @@ description:
   - With O(state=absent) takes them off these networks. No container is stopped or removed.
 extends_documentation_fragment:
   - multihost.overlay.attributes
-attributes:
-  check_mode:
-    support: full
-  diff_mode:
-    support: full
-  idempotent:
-    support: full
+  - multihost.overlay.attributes.full
 options:
   state:
     description: V(listed) changes nothing.

@@ -24,15 +24,11 @@ description:
     module holds a lock in the store while it looks and creates, and names such duplicates where they exist already.
 extends_documentation_fragment:
   - multihost.overlay.attributes
+  - multihost.overlay.attributes.full
 attributes:
   check_mode:
-    support: full
     details: On a host whose engine is not installed, or has no store yet, it reports that it would create the
       network.
-  diff_mode:
-    support: full
-  idempotent:
-    support: full
 options:
   name:
     description: Name of the network.

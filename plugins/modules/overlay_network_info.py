@@ -17,14 +17,10 @@ description:
   - Needs nothing on the host but a running engine.
 extends_documentation_fragment:
   - multihost.overlay.attributes
+  - multihost.overlay.attributes.info
 attributes:
   check_mode:
-    support: full
     details: Changes nothing anyway. In check mode it does not wait, and an engine that is not there shows no network.
-  diff_mode:
-    support: N/A
-  idempotent:
-    support: full
 options:
   names:
     description: The networks to show, besides those of O(wait_for).

@@ -171,7 +171,6 @@ from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.multihost.overlay.plugins.module_utils import _run_state as state
 from ansible_collections.multihost.overlay.plugins.module_utils._docker import DockerClient, DockerError
-from ansible_collections.multihost.overlay.plugins.module_utils._ping_agent import Agent, spawn
 from ansible_collections.multihost.overlay.plugins.module_utils._ping_claims import (
     alias_of,
     missing_network,
@@ -204,18 +203,32 @@ def add_alias(client: DockerClient, view: Json, name: str) -> None:
             # It ended just now, as its agent will say; or the engine is in trouble, which is no fault of the network's.
 
 
+def look_at(client: DockerClient, name: str, listed: List[Json], containers: List[Json]) -> Json:
+    """Only who needs an address there asks for the network itself, for which the engine reads each of its endpoints from the store.
+
+    A list tells nothing of endpoints since API 1.28 (engine 17.04), and costs a tenth with 30 of them.
+    """
+    same = [network for network in listed if network["Name"] == name]
+    if len(same) == 1:
+        view = read_network(name, same[0], containers)
+        if view["running"]:
+            return view
+    try:
+        return read_network(name, client.get(f"/networks/{name}"), containers)
+    except DockerError as exc:
+        if exc.status is None:
+            raise
+        return missing_network(containers, name, exc.message)
+
+
 def read_networks(client: DockerClient, names: List[str]) -> Json:
-    """Return what this host knows of each network: one list of containers, one look at each network."""
+    """Return what this host knows of each network."""
     # All containers, also stopped ones: Docker does not reserve the addresses that those will ask for.
     containers = client.get("/containers/json", {"all": True}) or []
+    listed = client.get("/networks") or []
     found: Json = {}
     for name in names:
-        try:
-            found[name] = read_network(name, client.get(f"/networks/{name}"), containers)
-        except DockerError as exc:
-            if exc.status is None:
-                raise
-            found[name] = missing_network(containers, name, exc.message)
+        found[name] = look_at(client, name, listed, containers)
         add_alias(client, found[name], name)
     return found
 
@@ -242,6 +255,9 @@ def started(client: DockerClient, params: Json, check_mode: bool) -> Json:
 
 def probed(client: DockerClient, params: Json) -> Json:
     """Let the agent go its way once its endpoints are up; what it makes is gone when it ends, so nothing changes."""
+    # Python compiles the agent each time, which is most of what the other two states would do on a host.
+    from ansible_collections.multihost.overlay.plugins.module_utils._ping_agent import Agent, spawn
+
     spawn(Agent(client, params["plan"], params["host"], params["late"]))
     # Where collecting tells all agents that all are up, the controller waits for that here. Else only for what a round may take.
     bound = ROUND if params["plan"]["timing"]["stop"] else START

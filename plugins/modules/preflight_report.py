@@ -19,21 +19,8 @@ description:
   - Runs on the controller only; use it with C(run_once).
 extends_documentation_fragment:
   - multihost.overlay.attributes
-attributes:
-  check_mode:
-    support: full
-    details: The report is written in check mode too, it is no change of a host.
-  diff_mode:
-    support: none
-    details: It changes no host.
-  idempotent:
-    support: full
+  - multihost.overlay.findings
 options:
-  hosts:
-    description: The hosts to report on, usually C(ansible_play_hosts_all).
-    type: list
-    elements: str
-    required: true
   result_variable:
     description: Name of the variable that the task with M(multihost.overlay.host_preflight) registered.
     type: str
@@ -61,22 +48,6 @@ options:
     type: list
     elements: str
     default: []
-  report_dir:
-    description: Directory on the controller for the reports; it is made if missing.
-    type: str
-    required: true
-  begun:
-    description: When the run began, in seconds since 1970 on the controller's clock, for the report to say how long it took.
-    type: float
-  fail_on:
-    description: Fail if a finding has this level or a worse one. V(never) only reports.
-    type: str
-    choices: [error, warning, info, never]
-    default: error
-  skip_unreachable:
-    description: Whether a host that cannot be reached is a warning instead of an error.
-    type: bool
-    default: false
 seealso:
   - module: multihost.overlay.host_preflight
 """

@@ -25,15 +25,10 @@ requirements:
   - root on the host
 extends_documentation_fragment:
   - multihost.overlay.attributes
+  - multihost.overlay.attributes.changes_nothing
 attributes:
   check_mode:
-    support: full
     details: It changes nothing, so that packets are sent in check mode too.
-  diff_mode:
-    support: none
-    details: It changes nothing.
-  idempotent:
-    support: full
 options:
   state:
     description:

@@ -17,14 +17,7 @@ description:
   - It works on the controller alone. Register it per cluster (C(run_once)), since it looks at all hosts.
 extends_documentation_fragment:
   - multihost.overlay.attributes
-attributes:
-  check_mode:
-    support: full
-  diff_mode:
-    support: none
-    details: It changes nothing.
-  idempotent:
-    support: full
+  - multihost.overlay.attributes.changes_nothing
 options:
   state:
     description: Which step.

@@ -159,12 +159,6 @@ def show(
     display.display(f"{name}: {counts}; all of it in {path}")
 
 
-def results_of(args: Mapping[str, Any], task_vars: Mapping[str, Any] | None) -> dict[str, Any]:
-    """What each host's module has returned; nothing where it could not be run."""
-    hostvars = (task_vars or {})["hostvars"]
-    return {host: hostvars[host].get(args["result_variable"]) or {} for host in args["hosts"]}
-
-
 def conclude(
     name: str,
     headline: str,

@@ -136,6 +136,7 @@ def answers(cluster: Cluster, host: str) -> bool:
     return cluster.run(host, "timeout", "10", "docker", "info", check=False).returncode == 0
 
 
+@pytest.mark.long
 def test_a_peer_that_leaves_and_joins(walled: Cluster, tmp_path: Path) -> None:
     """The inventory decides; its connections that are under way end too."""
     role(tmp_path, inventory=inventory(tmp_path, without("node2")))

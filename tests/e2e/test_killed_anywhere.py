@@ -1,6 +1,6 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""site.yml is ended anywhere, and run again: what stands in the end is always the same.
+"""A run is ended anywhere, and run again: what stands in the end is always the same.
 
 At a boundary between two tasks hosts are as the last module on them left them. So the run is killed once behind each task that ran
 one, and the boundaries between tasks of the controller alone, at which hosts are the same, are left out.
@@ -16,10 +16,13 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tests.cluster import Cluster
+from tests.e2e.shared import Inventory, variation
+from tests.e2e.snapshots import Snapshot
 from tests.e2e.state import state_of
 from tests.e2e.support import ROOT, Run, Running, of_kind, run_playbook, start_playbook
 
@@ -59,13 +62,19 @@ def bare(cluster: Cluster) -> None:
         cluster.write(host, DAEMON_JSON, json.dumps(THEIRS))
 
 
-def site(report: Path, *, ends_at: int = 0) -> Run:
-    """site.yml; with a number it is killed before that task."""
-    settings = {"overlay_report_dir": str(report)}
+def play(playbook: str, report: Path, *, ends_at: int = 0, **options: Any) -> Run:
+    """A playbook; with a number it is killed before that task."""
+    settings = {"overlay_report_dir": str(report), **options.pop("extra_vars", {})}
     env = {"OVERLAY_END_AT": str(ends_at)}
-    return run_playbook(
-        "site.yml", inventory=INVENTORY, extra_vars=settings, env=env, succeeds=None if ends_at else True
-    )
+    options = {"inventory": INVENTORY, "succeeds": None if ends_at else True, **options}
+    return run_playbook(playbook, extra_vars=settings, env=env, **options)
+
+
+def killed(playbook: str, report: Path, number: int, **options: Any) -> str:
+    """Ended at a boundary; where that was."""
+    run = play(playbook, report, ends_at=number, **options)
+    assert run.returncode == -9, f"{playbook} was to be killed before task {number}"
+    return f"{playbook} ended before task {number}, after {run.tasks[-1].name}"
 
 
 def outline(cluster: Cluster) -> Counter[str]:
@@ -88,11 +97,13 @@ def events_of(run: Run) -> list[dict[str, str]]:
     return [json.loads(line) for line in run.log.with_suffix(".jsonl").read_text().splitlines()]
 
 
-def check_the_end(cluster: Cluster, report: Path, wanted: Counter[str], trial: str) -> None:
+def check_the_end(
+    cluster: Cluster, report: Path, wanted: Counter[str], trial: str, again: str = "site.yml", **options: Any
+) -> None:
     """Run again: all is there, nothing else, and nothing is left to do."""
-    site(report)
-    again = site(report)
-    assert again.changes == {}, f"{trial}: {again.changes}"
+    play(again, report, **options)
+    settled = play("site.yml", report)
+    assert settled.changes == {}, f"{trial}: {settled.changes}"
     found = outline(cluster)
     assert (found - wanted, wanted - found) == (Counter(), Counter()), trial
     for host in HOSTS:
@@ -103,7 +114,7 @@ def check_the_end(cluster: Cluster, report: Path, wanted: Counter[str], trial: s
 def wanted(cluster: Cluster, tmp_path: Path) -> tuple[Counter[str], list[int]]:
     """What a run that nobody disturbs leaves, and where it can be ended."""
     bare(cluster)
-    run = site(tmp_path)
+    run = play("site.yml", tmp_path)
     return outline(cluster), boundaries(run)
 
 
@@ -112,9 +123,37 @@ def test_ended_at_every_boundary(cluster: Cluster, wanted: tuple[Counter[str], l
     assert len(numbers) > 20
     for number in numbers:
         bare(cluster)
-        run = site(tmp_path, ends_at=number)
-        assert run.returncode == -9, f"the run was to be killed before task {number}"
-        check_the_end(cluster, tmp_path, whole, f"ended before task {number}, after {run.tasks[-1].name}")
+        trial = killed("site.yml", tmp_path, number)
+        check_the_end(cluster, tmp_path, whole, trial)
+
+
+def test_new_certificates_ended_at_every_boundary(
+    cluster: Cluster, wanted: tuple[Counter[str], list[int]], tmp_path: Path
+) -> None:
+    """Certificates may be half of the old and half of the new kind, so each trial begins where the one before has ended."""
+    rotate = "playbooks/rotate_certificates.yml"
+    for number in boundaries(play(rotate, tmp_path)):
+        trial = killed(rotate, tmp_path, number)
+        check_the_end(cluster, tmp_path, wanted[0], trial, again=rotate)
+
+
+def without_node2(inventory: Inventory) -> None:
+    inventory["overlay_hosts"] = {"hosts": {"node1": None}}
+
+
+def test_a_host_is_added_ended_at_every_boundary(cluster: Cluster, tmp_path: Path) -> None:
+    """node2 is bare, and node1 the cluster, at the beginning of each trial."""
+    bare(cluster)
+    play("site.yml", tmp_path, inventory=variation(tmp_path, without_node2, base=INVENTORY))
+    before = Snapshot(cluster)
+    adding: dict[str, Any] = {"extra_vars": {"node": "node2"}}
+    numbers = boundaries(play("playbooks/add_node.yml", tmp_path, **adding))
+    assert len(numbers) > 20
+    whole = outline(cluster)
+    for number in numbers:
+        before.put_back()
+        trial = killed("playbooks/add_node.yml", tmp_path, number, **adding)
+        check_the_end(cluster, tmp_path, whole, trial, again="playbooks/add_node.yml", **adding)
 
 
 def wait_for_module(running: Running, name: str) -> None:

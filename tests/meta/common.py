@@ -63,8 +63,13 @@ def options(role: Path) -> dict[str, dict[str, Any]]:
 
 def constants(path: Path) -> dict[str, ast.expr]:
     """name -> value of what a Python file assigns at its top level."""
+    return assigned(ast.parse(path.read_text()))
+
+
+def assigned(block: ast.Module | ast.ClassDef) -> dict[str, ast.expr]:
+    """name -> value of what a file or a class assigns."""
     found: dict[str, ast.expr] = {}
-    for node in ast.parse(path.read_text()).body:
+    for node in block.body:
         if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name):
             found[node.targets[0].id] = node.value
         elif isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name) and node.value:

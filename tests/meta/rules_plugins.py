@@ -11,7 +11,7 @@ from typing import Any, Iterator
 
 import yaml
 
-from tests.meta.common import constants, files, modules, text
+from tests.meta.common import assigned, constants, files, modules, text
 
 ATTRIBUTES = ("check_mode", "diff_mode", "idempotent")
 FRAGMENT = "multihost.overlay.attributes"
@@ -31,20 +31,32 @@ def _undescribed(entries: dict[str, Any] | None, path: str = "") -> Iterator[str
         yield from _undescribed(entry.get("suboptions") or entry.get("contains"), f"{path}{name}.")
 
 
-def _complaints(values: dict[str, ast.expr]) -> Iterator[str]:
-    """What is missing in one module's documentation."""
+def _fragments(root: Path) -> dict[str, dict[str, Any]]:
+    """What modules can extend, by the names that they do it with."""
+    return {
+        f"multihost.overlay.{path.stem}.{name.lower()}".removesuffix(".documentation"): _block(assigned(node), name)
+        for path in files(root, "plugins/doc_fragments/*.py")
+        for node in ast.parse(path.read_text()).body
+        if isinstance(node, ast.ClassDef)
+        for name in assigned(node)
+    }
+
+
+def _complaints(values: dict[str, ast.expr], fragments: dict[str, dict[str, Any]]) -> Iterator[str]:
+    """What is missing in one module's documentation, with all that it extends."""
     documentation, returned = _block(values, "DOCUMENTATION") or {}, _block(values, "RETURN") or {}
     yield from (f"no {name}" for name in ("DOCUMENTATION", "EXAMPLES", "RETURN") if not _block(values, name))
     yield from (
         f"no {name}" for name in ("short_description", "version_added", "author") if not documentation.get(name)
     )
-    if FRAGMENT not in (documentation.get("extends_documentation_fragment") or []):
+    extended = documentation.get("extends_documentation_fragment") or []
+    if FRAGMENT not in extended:
         yield f"does not use the fragment {FRAGMENT}"
-    attributes = documentation.get("attributes") or {}
-    yield from (
-        f"attribute {name} has no support" for name in ATTRIBUTES if not attributes.get(name, {}).get("support")
-    )
-    yield from (f"option {name}: no description or type" for name in _undescribed(documentation.get("options")))
+    parts = [documentation, *(fragments.get(name) or {} for name in extended)]
+    supported = {name for part in parts for name, entry in (part.get("attributes") or {}).items() if "support" in entry}
+    yield from (f"attribute {name} has no support" for name in ATTRIBUTES if name not in supported)
+    for part in parts:
+        yield from (f"option {name}: no description or type" for name in _undescribed(part.get("options")))
     yield from (f"return value {name}: no description or type" for name in _undescribed(returned))
     yield from (f"return value {name}: no sample" for name, entry in returned.items() if not _has_sample(entry))
 
@@ -57,7 +69,8 @@ def _has_sample(entry: dict[str, Any]) -> bool:
 
 def modules_are_documented(root: Path) -> list[str]:
     """To the standard of the large collections: attributes, types, samples."""
-    return [f"{module.stem}: {what}" for module in modules(root) for what in _complaints(constants(module))]
+    fragments = _fragments(root)
+    return [f"{module.stem}: {what}" for module in modules(root) for what in _complaints(constants(module), fragments)]
 
 
 def modules_and_playbooks_have_a_page(root: Path) -> list[str]:

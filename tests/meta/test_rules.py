@@ -23,11 +23,8 @@ version_added: "0.1.0"
 author: somebody
 extends_documentation_fragment:
   - multihost.overlay.attributes
+  - multihost.overlay.attributes.both_modes
 attributes:
-  check_mode:
-    support: full
-  diff_mode:
-    support: full
   idempotent:
     support: full
 options:
@@ -41,6 +38,25 @@ thing:
   description: The thing.
   type: str
   sample: a
+"""
+'''
+)
+FRAGMENT = (
+    LICENCE
+    + '''
+class ModuleDocFragment:
+    DOCUMENTATION = r"""
+options:
+  size:
+    description: A size.
+    type: int
+"""
+    BOTH_MODES = r"""
+attributes:
+  check_mode:
+    support: full
+  diff_mode:
+    support: full
 """
 '''
 )
@@ -59,6 +75,7 @@ SOUND = {
     "meta/runtime.yml": "requires_ansible: '>=2.19.0'\n",
     "molecule/default/converge.yml": "- ansible.builtin.import_playbook: ../../playbooks/site.yml\n",
     "playbooks/site.yml": "- hosts: all\n  roles: [multihost.overlay.overlay_a]\n  tasks_from: lock\n",
+    "plugins/doc_fragments/attributes.py": FRAGMENT,
     "plugins/module_utils/_preflight_checks.py": LICENCE + 'CHECKS: dict[str, str] = {"too_old": "error"}\n',
     "plugins/modules/overlay_thing.py": MODULE,
     "requirements-dev.txt": '# pinned\n-r requirements.txt\nansible==12.3.0 ; python_version < "3.12"\n',
@@ -71,10 +88,11 @@ SOUND = {
     "tests/run_suites.py": LICENCE + 'SUITES = ("unit",)\n',
     "tests/unit/test_a.py": LICENCE,
 }
-SPECS, TASKS, PLUGIN = (
+SPECS, TASKS, PLUGIN, SHARED = (
     "roles/overlay_a/meta/argument_specs.yml",
     "roles/overlay_a/tasks/main.yml",
     "plugins/modules/overlay_thing.py",
+    "plugins/doc_fragments/attributes.py",
 )
 
 # rule, file, what stands there (None: the file goes; "": text is added), what stands there instead
@@ -87,8 +105,11 @@ DEFECTS: list[tuple[Rule, str, str | None, str]] = [
     (rules_plugins.modules_and_playbooks_have_a_page, "README.md", "overlay_thing", "overlay_other"),
     (rules_plugins.modules_and_playbooks_have_a_page, "playbooks/verify.yml", "", "---\n"),
     (rules_plugins.modules_are_documented, PLUGIN, "  idempotent:\n    support: full\n", ""),
-    (rules_plugins.modules_are_documented, PLUGIN, "  - multihost.overlay.attributes", "  - other.fragment"),
+    (rules_plugins.modules_are_documented, PLUGIN, "  - multihost.overlay.attributes\n", "  - other.fragment\n"),
     (rules_plugins.modules_are_documented, PLUGIN, "    description: A name.\n", ""),
+    (rules_plugins.modules_are_documented, PLUGIN, "  - multihost.overlay.attributes.both_modes\n", ""),
+    (rules_plugins.modules_are_documented, SHARED, "  diff_mode:\n    support: full\n", ""),
+    (rules_plugins.modules_are_documented, SHARED, "    description: A size.\n", ""),
     (rules_plugins.modules_are_documented, PLUGIN, "  sample: a\n", ""),
     (rules_plugins.modules_are_documented, PLUGIN, "EXAMPLES", "NOTHING"),
     (rules_roles.main_is_a_table_of_contents, TASKS, "", "# line\n" * 60),

@@ -335,6 +335,7 @@ def test_a_fault_of_an_overlay(expected: str, changes: list[Callable[[dict[str, 
         # What a device has learnt from packets goes by itself, and is a way as well.
         [change(f"{SEEN}/forwarding", [Entry(3, REMOTE.mac, "10.88.0.12", False)])],
         [add(f"{SEEN}/forwarding", Entry(3, THIRD.value, "10.88.0.13", False))],
+        [add(f"{SEEN}/forwarding", Entry(3, REMOTE.mac, "10.88.0.13", False))],
         # dockerd has such of its own containers too.
         [add(f"{SEEN}/forwarding", Entry(3, OWN.mac, "10.88.0.11", True)), add(f"{SEEN}/neighbours", Entry(3, OWN.address, OWN.mac, True))],
         # One that is being made, and one that has no MAC in the store.

@@ -4,7 +4,9 @@
 
 from __future__ import annotations
 
+import socket
 import struct
+import time
 from typing import Any
 
 import pytest
@@ -208,8 +210,26 @@ def test_wrong_name_may_still_become_right():
     assert check.result()["ok"]
 
 
+@pytest.mark.parametrize(
+    ("answered", "asked"), [(False, [0.0, 2.0, 4.0]), (True, [0.0, 0.5, 1.0, 1.5, 2.0, 2.5, 3.0, 3.5, 4.0, 4.5])]
+)
+def test_who_does_not_answer_is_asked_less_often_than_who_does_not_know_yet(answered, asked):
+    """A hundred hosts that ask on and on would keep busy engines from ever answering."""
+    check = NameCheck("10.0.0.2", 5.0, 0.0)
+    times = []
+    for now in [tenth / 10 for tenth in range(60)]:
+        if check.step(now):
+            times.append(now)
+            if answered:
+                check.answer([], "it is not known")
+    assert times == asked
+    assert check.finished and not check.ok
+
+
 class LastAct:
     """A network whose last act is all that is left to do."""
+
+    timing: Any = {"interval": 0.05}
 
     def __init__(self):
         self.acted = False
@@ -236,6 +256,42 @@ def test_who_has_nothing_left_to_do_waits_for_nothing():
     network: Any = LastAct()
     _ping_loop.run_loop([network], lambda: False)
     assert network.acted
+
+
+class Busy(LastAct):
+    """A network on which packets never cease to arrive, for half a second."""
+
+    def __init__(self):
+        self.near, self.far = socket.socketpair()
+        self.acts = self.packets = 0
+        self.until = time.monotonic() + 0.5
+
+    def attend(self, watch):
+        self.asides = self
+        self.far.send(b"x")
+        watch.reading(self.near, self.take)
+
+    def take(self):
+        self.packets += 1
+        self.far.send(self.near.recv(1))
+
+    def act(self, now, quiet):
+        self.acts += 1
+        return now + 60
+
+    def finished(self, now):
+        return now > self.until
+
+
+@pytest.mark.parametrize(("interval", "most"), [(0.05, 30), (0.01, 110)])
+def test_not_every_packet_is_a_reason_to_go_through_all_peers(interval, most):
+    """Whose packets go out more often are gone through more often."""
+    network: Any = Busy()
+    network.timing = {"interval": interval}
+    _ping_loop.run_loop([network], lambda: False)
+    assert network.acts <= most < network.packets
+    network.near.close()
+    network.far.close()
 
 
 def search(pair, passes, until=30.0, lost=None):

@@ -81,29 +81,45 @@ def run_with(monkeypatch, run_module, engine, params, **options):
     return run_module(overlay_ping.main, {"run_id": RUN, **params}, **options)
 
 
-def test_started_lists_all_containers_once_and_never_lists_networks(base, monkeypatch, run_module):
-    engine = Engine(
-        {
-            ("GET", "/containers/json"): [],
-            ("GET", "/images/json"): [],
-            ("GET", "/networks/net"): {"Id": "n1", "IPAM": {"Config": []}},
-        }
-    )
-    engine.answers["GET", "/containers/json"] = [[]]
-    engine.answers["GET", "/images/json"] = [[]]
-    result = run_with(monkeypatch, run_module, engine, {"state": "started", "networks": ["net", "gone"]})
+def listed(*running):
+    """An engine with two networks of the same name, one that is alone, and containers that run on the latter or have ended there."""
+    on = {"NetworkSettings": {"Networks": {"net": {"NetworkID": "n1", "IPAddress": "10.0.0.5"}}}}
+    containers = [{"Id": "c1", "Names": ["/c1"], "State": state, **on} for state in running]
+    networks = [{"Id": "n1", "Name": "net"}, {"Id": "n2", "Name": "twin"}, {"Id": "n3", "Name": "twin"}]
+    answers: dict[tuple[str, str], Any] = {
+        # First those that a run has left.
+        ("GET", "/containers/json"): [[], containers],
+        ("GET", "/images/json"): [[]],
+        ("GET", "/networks"): [networks],
+        ("GET", "/networks/net"): {"Id": "n1", "Containers": {"ep-far": {"IPv4Address": "10.0.0.6/24"}}},
+        ("GET", "/networks/twin"): DockerError("network twin is ambiguous", 400),
+    }
+    return Engine(answers)
+
+
+def test_who_has_a_container_to_probe_with_does_not_have_all_endpoints_read(base, monkeypatch, run_module):
+    engine = listed("running")
+    result = run_with(monkeypatch, run_module, engine, {"state": "started", "networks": ["net", "twin", "gone"]})
     assert not result["changed"]
-    assert result["networks"]["net"]["id"] == "n1"
+    assert (result["networks"]["net"]["id"], result["networks"]["net"]["claims"]) == ("n1", ["10.0.0.5"])
+    assert "ambiguous" in result["networks"]["twin"]["error"]
     assert "no such" in result["networks"]["gone"]["error"]
     assert ("GET", "/containers/json", None, {"all": True}) in engine.asked
-    assert not [path for _method, path, _body, _query in engine.asked if path == "/networks"]
+    assert "/networks/net" not in [path for _method, path, _body, _query in engine.asked]
+
+
+def test_who_needs_an_address_knows_those_of_other_hosts(base, monkeypatch, run_module):
+    """Also those that the inventory does not know, and that of a container which is off."""
+    result = run_with(monkeypatch, run_module, listed("exited"), {"state": "started", "networks": ["net"]})
+    assert result["networks"]["net"]["claims"] == ["10.0.0.5", "10.0.0.6"]
 
 
 @pytest.mark.parametrize(("wait", "seen"), [(30, "n1"), (0, "")])
 def test_a_network_that_was_just_made_is_waited_for(base, monkeypatch, run_module, wait, seen):
     monkeypatch.setattr(overlay_ping.time, "sleep", lambda _seconds: None)
     late = [DockerError("no such network", 404), DockerError("no such network", 404), {"Id": "n1"}]
-    engine = Engine({("GET", "/containers/json"): [[]], ("GET", "/images/json"): [[]], ("GET", "/networks/net"): late})
+    engine = listed()
+    engine.answers["GET", "/networks/net"] = late
     result = run_with(monkeypatch, run_module, engine, {"state": "started", "networks": ["net"], "wait": wait})
     assert result["networks"]["net"]["id"] == seen
 
@@ -144,7 +160,7 @@ def test_check_mode_sends_nothing(base, monkeypatch, run_module, what):
 def test_check_mode_removes_nothing(base, monkeypatch, run_module):
     engine = Engine({("GET", "/containers/json"): [[]]})
     run_with(monkeypatch, run_module, engine, {"state": "started", "networks": []}, check=True)
-    assert [method for method, *_rest in engine.asked] == ["GET"]
+    assert {method for method, *_rest in engine.asked} == {"GET"}
 
 
 def test_bad_input_is_refused(base, monkeypatch, run_module):
