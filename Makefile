@@ -92,6 +92,18 @@ faults: system venv  ## What takes longer: hosts and runs that die in the middle
 	@.ci/need-root faults
 	$(BIN)/python -m pytest tests/e2e -m long
 
+.PHONY: box
+box: system  ## Build a box for Vagrant where none can be downloaded (Debian, as root)
+	@.ci/need-root box
+	@.ci/system-packages vagrant
+	@.ci/box
+
+.PHONY: test-vagrant
+test-vagrant: system venv  ## The same cluster on virtual machines, with their own kernels (as root)
+	@.ci/need-root test-vagrant
+	@.ci/system-packages vagrant
+	@$(BIN)/python -m tests.run_vagrant
+
 .PHONY: bench
 bench: system venv  ## Measure the budget of docs/performance.md
 	@.ci/need-root bench

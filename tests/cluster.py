@@ -190,6 +190,14 @@ class Cluster:
             answers = pool.map(lambda pair: self.ask(services[pair[0]], *pair), pairs)
         return [f"{one} -> {other}" for (one, other), answer in zip(pairs, answers, strict=True) if answer != other]
 
+    def wait_until_whole(self, services: dict[str, dict[str, str]], when: str, seconds: float) -> None:
+        """Wait until every container (network -> container -> host) reaches all others of its network by name."""
+        for network, containers in services.items():
+            wait_for(f"{network} is whole {when}", partial(self._whole, containers), seconds, every=2)
+
+    def _whole(self, containers: dict[str, str]) -> bool:
+        return not self.unreached(containers)
+
     def fresh_engines(self) -> None:
         """Restart engines that run nothing and have lost threads, one after another, so that a test has sound ones."""
         for host in self.hosts:

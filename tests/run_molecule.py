@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Runs molecule's scenarios, one after the other, and proves afterwards that each run loaded this checkout.
 
-`python -m tests.run_molecule [SCENARIO..]`; all by default.
+`python -m tests.run_molecule [SCENARIO..]`; by default all whose hosts the lab makes.
 """
 
 from __future__ import annotations
@@ -17,6 +17,8 @@ from tests.provenance import compare
 
 ROOT = Path(__file__).resolve().parents[1]
 BUILD = ROOT / ".build" / "molecule"
+# Those that want more than a lab: tests/run_vagrant.py prepares it, and runs them step by step.
+APART = ("vagrant",)
 
 
 def complaints(output: str, record: Path) -> list[str]:
@@ -31,22 +33,29 @@ def complaints(output: str, record: Path) -> list[str]:
     return found + warnings_in(output)
 
 
-def run(scenario: str) -> list[str]:
-    """One scenario; what is wrong with it."""
+def run(scenario: str, step: str = "test") -> list[str]:
+    """One scenario, or one step of it; what is wrong with it."""
     BUILD.mkdir(parents=True, exist_ok=True)
-    record, log = BUILD / f"{scenario}.jsonl", BUILD / f"{scenario}.log"
-    record.unlink(missing_ok=True)
+    record, log = BUILD / f"{scenario}.jsonl", BUILD / f"{scenario}.{step}.log"
+    # Of all steps together: not each runs a playbook.
+    if step in ("test", "create"):
+        record.unlink(missing_ok=True)
     # Molecule keys its own folder on the checkout's basename alone: two checkouts would share it.
     environ = environment(record, {"MOLECULE_EPHEMERAL_DIRECTORY": str(BUILD / scenario), "PY_COLORS": "0"})
-    command = [str(Path(sys.executable).with_name("molecule")), "test", "--scenario-name", scenario]
+    command = [str(Path(sys.executable).with_name("molecule")), step, "--scenario-name", scenario]
     status, output = stream.run(command, log, ROOT, environ)
     found = complaints(output, record)
     return [f"molecule ended with status {status}", *found] if status else found
 
 
+def in_the_lab(root: Path) -> list[str]:
+    """The scenarios that need nothing but the lab."""
+    return sorted({path.parent.name for path in root.glob("molecule/*/molecule.yml")} - set(APART))
+
+
 def main() -> int:
     """Run all scenarios, sum up."""
-    scenarios = sys.argv[1:] or sorted(path.parent.name for path in ROOT.glob("molecule/*/molecule.yml"))
+    scenarios = sys.argv[1:] or in_the_lab(ROOT)
     if not scenarios:
         print("There is no scenario: molecule/*/molecule.yml", file=sys.stderr)
         return 1

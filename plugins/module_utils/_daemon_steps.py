@@ -349,7 +349,7 @@ def wait_ready(engine: host.Engine, view: View, seconds: float, before: str | No
     ``before`` is the invocation that shall be over; None where nothing was ordered.
     """
     deadline = host.now() + seconds
-    problem = f"the engine did not answer within {seconds:.0f} s"
+    problem = silent = f"the engine did not answer within {seconds:.0f} s"
     while host.now() < deadline:
         running = engine.look()
         if engine.properties.get("InvocationID", "") == before:
@@ -357,8 +357,8 @@ def wait_ready(engine: host.Engine, view: View, seconds: float, before: str | No
             problem = f"docker.service was not started anew within {seconds:.0f} s"
         elif _has_failed(engine.properties):
             return f"dockerd does not start (systemd says: {engine.properties.get('Result')})"
-        elif running.info is not None:
-            problem = _not_ready(running, view)
+        else:
+            problem = _not_ready(running, view) if running.info is not None else silent
             if not problem:
                 view.running, view.joined = running, True
                 return ""
@@ -393,9 +393,15 @@ def _undo(request: Request, engine: host.Engine, view: View) -> str:
     view.manifest.state.pop(STATE_KEY)
     view.manifest.save()
     engine.order("restart")
-    answers = _answers(engine, request.wait)
-    state = "runs with it" if answers else "DOES NOT RUN with it either"
+    state = "runs with it" if _answers(engine, request.wait) else _why_silent(engine.properties, request.wait)
     return f"The previous {request.path} is back, and the engine {state}."
+
+
+def _why_silent(properties: dict[str, str], seconds: float) -> str:
+    """A host that is slow or busy is no broken one: its engine may come yet."""
+    if properties.get("ActiveState") == "activating" and not _has_failed(properties):
+        return f"is still starting with it after {seconds:.0f} s: on a host that is so slow raise overlay_docker_wait"
+    return "DOES NOT RUN with it either"
 
 
 def _answers(engine: host.Engine, seconds: float) -> bool:

@@ -11,9 +11,11 @@ import threading
 from pathlib import Path
 
 import pytest
+import yaml
 
-from tests import provenance, pythons, run_suites
+from tests import provenance, pythons, run_molecule, run_suites, run_vagrant
 from tests.e2e import support
+from tests.vagrant import libvirt
 
 PLAYBOOK = """---
 - name: Some of everything
@@ -191,3 +193,117 @@ def test_a_failed_suite_speaks_last(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert words[-1] == "cores 99"
     assert not any(line.startswith("unit") for line in words)
     assert run_suites.table(results, 2.5)[-1] == "===== 1 failed, 1 passed in 2.5 s"
+
+
+def test_scenarios_of_virtual_machines_run_when_asked_for(root: Path) -> None:
+    """They take their time, and want more than a lab."""
+    assert "default" in run_molecule.in_the_lab(root)
+    assert "vagrant" not in run_molecule.in_the_lab(root)
+
+
+def test_the_quick_start_is_what_is_tested(root: Path) -> None:
+    """The README's commands for virtual machines are those of the scenario."""
+    said = (root / "README.md").read_text()
+    scenario = root / "molecule" / "vagrant"
+    ansible = yaml.safe_load((scenario / "molecule.yml").read_text())["ansible"]
+    create = yaml.safe_load((scenario / "create.yml").read_text())[0]["tasks"][0]["ansible.builtin.command"]
+    inventory = ansible["executor"]["args"]["ansible_playbook"][0].removeprefix(
+        "--inventory=${MOLECULE_PROJECT_DIRECTORY}/"
+    )
+    folder = create["chdir"].removeprefix("{{ playbook_dir }}/../../")
+    converge = yaml.safe_load((scenario / ansible["playbooks"]["converge"]).read_text())[0]
+    playbook = converge["ansible.builtin.import_playbook"].removeprefix("../../")
+    assert f"(cd {folder} && {' '.join(create['argv'])})" in said
+    assert f"ansible-playbook -i {inventory} {playbook}" in said
+
+
+def test_machines_of_others_are_left_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those of the quick start have the same names; what a killed run has left is taken away."""
+    monkeypatch.setattr(run_vagrant, "STATE", tmp_path)
+    monkeypatch.setattr(run_vagrant, "OURS", tmp_path / "ours")
+    assert run_vagrant.somebody_elses() == []
+    machine = tmp_path / "machines" / "node1" / "libvirt"
+    machine.mkdir(parents=True)
+    (machine / "id").touch()
+    assert "node1" in run_vagrant.somebody_elses()[0]
+    (tmp_path / "ours").touch()
+    assert run_vagrant.somebody_elses() == []
+
+
+def test_a_failed_step_ends_the_scenario_but_not_its_cleaning(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing is left of machines that did not converge."""
+    ran = []
+    monkeypatch.setattr(run_vagrant, "OURS", tmp_path / "ours")
+
+    def step(_scenario: str, name: str) -> list[str]:
+        ran.append(name)
+        return ["no"] if name == "converge" else []
+
+    monkeypatch.setattr(run_molecule, "run", step)
+    results = list(run_vagrant.steps())
+    assert ran == ["destroy", "create", "converge", "destroy"]
+    assert [result.passed for result in results] == [True, True, False, True]
+
+
+class FakeVirsh:
+    """Answers as libvirt does, and notes what it is told."""
+
+    def __init__(self) -> None:
+        self.told: list[str] = []
+        self.lists = {
+            "list": ["vagrant_node1", "somebody"],
+            "net-list --name": ["vagrant0", "default"],
+            "net-list --all": ["vagrant0", "default"],
+            "pool-list": ["default"],
+            "vol-list": ["overlay-bullseye-1_box.img /a", "vagrant_node1.img /b", "mine.img /c"],
+        }
+
+    def __call__(self, *words: str, check: bool = True) -> str:
+        self.told.append(" ".join(words))
+        found = [lines for start, lines in self.lists.items() if self.told[-1].startswith(start)]
+        return "\n".join(found[0]) if found else ""
+
+
+def test_of_libvirt_s_only_what_is_ours_is_taken_away(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Machines, images and networks of others stay, and so does what was there before."""
+    virsh = FakeVirsh()
+    monkeypatch.setattr(libvirt, "virsh", virsh)
+    monkeypatch.setattr(libvirt, "LAB", tmp_path / "none")
+    monkeypatch.setattr(libvirt, "FORWARD", tmp_path / "ip_forward")
+    (tmp_path / "ip_forward").write_text("1\n")
+    libvirt.remove_leftovers({"up": ["default"], "networks": ["default"], "pools": ["default"], "forward": ["0"]})
+    changed = [line for line in virsh.told if "list" not in line]
+    assert changed == [
+        "destroy vagrant_node1",
+        "undefine vagrant_node1 --remove-all-storage",
+        "vol-delete overlay-bullseye-1_box.img --pool default",
+        "vol-delete vagrant_node1.img --pool default",
+        "net-destroy vagrant0",
+        "net-undefine vagrant0",
+    ]
+    assert (tmp_path / "ip_forward").read_text() == "0"
+
+
+def test_a_lab_keeps_what_it_needs(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Its hosts reach nothing without forwarding, and it puts back what was there itself."""
+    monkeypatch.setattr(libvirt, "virsh", FakeVirsh())
+    monkeypatch.setattr(libvirt, "LAB", tmp_path / "machine.json")
+    monkeypatch.setattr(libvirt, "FORWARD", tmp_path / "ip_forward")
+    (tmp_path / "machine.json").write_text('{"labs": ["lab"]}')
+    (tmp_path / "ip_forward").write_text("1\n")
+    libvirt.remove_leftovers({"up": [], "networks": [], "pools": [], "forward": ["0"]})
+    assert (tmp_path / "ip_forward").read_text() == "1\n"
+
+
+@pytest.mark.parametrize(("status", "runs"), [(33, True), (1, False), (0, False)])
+def test_only_a_guest_that_ran_counts(status: int, runs: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """QEMU ends with this status when the guest has asked for it, and with 1 when it could not start."""
+    program = tmp_path / "qemu-system-x86_64"
+    program.write_text(f"#!/bin/sh\nexit {status}\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert libvirt.guests_run("kvm", 10) is runs
+    program.write_text("#!/bin/sh\nexec /bin/sleep 20\n")
+    assert not libvirt.guests_run("kvm", 0.2)
+    program.unlink()
+    assert not libvirt.guests_run("kvm", 10)

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-testinfra_hosts = ["ansible://overlay_hosts"]
+from tests.cluster import Cluster
 
 
 @pytest.mark.parametrize(
@@ -27,25 +27,23 @@ def test_the_boot_repair_waits_for_the_next_boot(host: Any) -> None:
 
 def test_the_engine_is_configured_by_daemon_json(host: Any) -> None:
     config = json.loads(host.file("/etc/docker/daemon.json").content_string)
-    address = host.backend.get_hostname()
     assert config["cluster-store"] == "consul://127.0.0.1:8500"
-    assert config["cluster-advertise"].endswith(":2376"), address
+    assert config["cluster-advertise"].endswith(":2376")
     assert config["live-restore"] is True
 
 
-def test_the_engine_has_joined_with_its_own_address(host: Any) -> None:
+def test_the_engine_has_joined_with_its_own_address(host: Any, addresses: dict[str, str]) -> None:
     info = json.loads(host.check_output("docker info --format '{{json .}}'"))
     assert info["ClusterStore"] == "consul://127.0.0.1:8500"
-    advertised = info["ClusterAdvertise"].split(":")[0]
-    assert advertised in host.interface("host0").addresses
+    assert info["ClusterAdvertise"] == addresses[host.check_output("hostname")] + ":2376"
 
 
-def test_the_engine_has_found_all_others(host: Any) -> None:
+def test_the_engine_has_found_all_others(host: Any, cluster: Cluster) -> None:
     """Engines that start at the same moment may not, and the overlay then only works by what the peers unit fills in."""
     invocation = host.check_output("systemctl show -p InvocationID --value docker.service")
     said = host.check_output("journalctl _SYSTEMD_INVOCATION_ID=%s -o cat --no-pager", invocation)
     found = set(re.findall(r"EventMemberJoin: (\S+)", said))
-    assert found == set(host.ansible.get_variables()["groups"]["overlay_hosts"])
+    assert found == set(cluster.hosts)
 
 
 def test_no_api_is_open_to_the_network(host: Any) -> None:

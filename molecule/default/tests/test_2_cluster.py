@@ -21,9 +21,9 @@ def test_every_host_has_the_same_network(cluster: Cluster, network: str) -> None
     assert seen["node1"]["Driver"] == "overlay" and seen["node1"]["Scope"] == "global"
 
 
-def test_the_store_knows_every_engine_and_both_networks(cluster: Cluster) -> None:
+def test_the_store_knows_every_engine_and_both_networks(cluster: Cluster, addresses: dict[str, str]) -> None:
     keys = cluster.consul("node2", "kv", "get", "-keys", "docker/nodes/").split()
-    assert sorted(key.rsplit("/", 1)[1] for key in keys) == [f"10.88.10.{last}:2376" for last in (11, 12, 13)]
+    assert sorted(key.rsplit("/", 1)[1] for key in keys) == [f"{address}:2376" for address in addresses.values()]
     networks = cluster.consul("node3", "kv", "get", "-keys", "docker/network/v1.0/overlay/network/").split()
     assert len(networks) == 2
 

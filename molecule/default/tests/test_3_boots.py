@@ -11,7 +11,7 @@ import json
 
 import pytest
 
-from tests.cluster import Cluster, wait_for
+from tests.cluster import Cluster
 
 DAEMON_JSON = "/etc/docker/daemon.json"
 # Boot, Consul's election, the engine's start, and the repair with its one restart of the engine.
@@ -35,18 +35,12 @@ def end_all(cluster: Cluster, how: str) -> None:
     cluster.labctl("wait", *cluster.hosts)
 
 
-def whole(cluster: Cluster, services: dict[str, dict[str, str]], when: str, seconds: float) -> None:
-    """Wait until every container reaches all others of its network by name."""
-    for network, containers in services.items():
-        wait_for(f"{network} is whole {when}", lambda found=containers: not cluster.unreached(found), seconds, every=2)
-
-
 @pytest.mark.parametrize("live_restore", [True, False], ids=["live-restore", "no-live-restore"])
 @pytest.mark.parametrize("how", ["reboot", "cut"])
 def test_containers_reach_each_other_again(
     cluster: Cluster, services: dict[str, dict[str, str]], how: str, live_restore: bool
 ) -> None:
     set_live_restore(cluster, live_restore)
-    whole(cluster, services, "before the end of all hosts", 60)
+    cluster.wait_until_whole(services, "before the end of all hosts", 60)
     end_all(cluster, how)
-    whole(cluster, services, f"after: {how}", SECONDS)
+    cluster.wait_until_whole(services, f"after: {how}", SECONDS)

@@ -36,7 +36,7 @@ class PlayedEngine:
         self.path = path
         self.installed, self.running, self.starts = True, True, 1
         self.containers_running = 0
-        self.bad_store = ""
+        self.bad_store, self.slow, self.late = "", False, 0
         self.found_flags: dict[str, Flag] = {}
         self.properties: dict[str, str] = {}
         self.unit_states: dict[str, dict[str, str]] = {}
@@ -62,8 +62,9 @@ class PlayedEngine:
 
     def look(self, others: list[str] | None = None) -> Running:
         self.unit_states = {name: {"UnitFileState": "enabled"} for name in others or []}
-        state = "active" if self.running else "failed"
-        self.properties = {"InvocationID": f"i{self.starts}", "ActiveState": state, "Result": "exit-code"}
+        state = "active" if self.running else "activating" if self.slow else "failed"
+        late, self.late = self.late > 0, self.late - 1
+        self.properties = {"InvocationID": f"i{self.starts - late}", "ActiveState": state, "Result": "exit-code"}
         info = self.info()
         return Running(self.installed, info is not None, f"i{self.starts}" if info else "", "process", info)
 
@@ -91,7 +92,8 @@ class PlayedEngine:
             self.effective = self._document()
             self.changed_files = []
             self.arguments = host.unit_files()[-1][1].partition("fd:// ")[2].split()
-            self.running = not self.bad_store or self.effective.get("cluster-store") != self.bad_store
+            bad = self.bad_store and self.effective.get("cluster-store") == self.bad_store
+            self.running = not bad and not self.slow
         return 0, ""
 
     def flags(self) -> dict[str, Flag]:
@@ -409,6 +411,17 @@ def test_an_engine_that_does_not_run_with_them_gets_what_it_had(
     call("staged", arguments=API)
     assert "DOES NOT RUN" not in call("applied", arguments=API)["msg"]
     assert not (path.parent.parent / "arguments.conf").exists()
+
+
+def test_an_engine_that_is_slow_is_not_said_to_be_broken(
+    call: Callable[..., dict[str, Any]], engine: PlayedEngine, path: Path
+) -> None:
+    """systemd has started it anew, and it answers neither in time, nor when it is started once more."""
+    call("staged")
+    engine.slow, engine.late = True, 2
+    said = call("applied")["msg"]
+    assert "the engine did not answer within" in said and "not started anew" not in said
+    assert "is still starting with it" in said and "raise overlay_docker_wait" in said and "DOES NOT RUN" not in said
 
 
 def test_a_setting_that_daemon_json_has_too_is_refused(call: Callable[..., dict[str, Any]], path: Path) -> None:

@@ -4,16 +4,30 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 from tests.cluster import Cluster
+from tests.vagrant.machines import VirtualMachines
+
+HOSTS = ("node1", "node2", "node3")
 
 
 @pytest.fixture(scope="session")
 def cluster() -> Cluster:
-    return Cluster("mol", ["node1", "node2", "node3"])
+    if os.environ["MOLECULE_SCENARIO_NAME"] == "vagrant":
+        return VirtualMachines(HOSTS, Path(os.environ["MOLECULE_EPHEMERAL_DIRECTORY"]) / "ssh_config")
+    return Cluster("mol", HOSTS)
+
+
+@pytest.fixture(scope="session")
+def addresses() -> dict[str, str]:
+    """Each host's own on the network between them."""
+    network = "192.168.56" if os.environ["MOLECULE_SCENARIO_NAME"] == "vagrant" else "10.88.10"
+    return {host: f"{network}.{11 + place}" for place, host in enumerate(HOSTS)}
 
 
 @pytest.fixture(scope="session")
