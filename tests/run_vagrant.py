@@ -66,9 +66,12 @@ def box() -> None:
     program = str(ROOT / ".ci" / "box")
     name = subprocess.run([program, "--name"], stdout=subprocess.PIPE, text=True, check=True).stdout.strip()
     file = subprocess.run([program], stdout=subprocess.PIPE, text=True, check=True).stdout.strip()
-    known = subprocess.run(["vagrant", "box", "list"], stdout=subprocess.PIPE, text=True, check=True).stdout
-    if f"{name} " not in known:
+    listed = subprocess.run(["vagrant", "box", "list"], stdout=subprocess.PIPE, text=True, check=True).stdout
+    known = {line.split()[0] for line in listed.splitlines() if line.startswith("overlay-bullseye-")}
+    if name not in known:
         subprocess.run(["vagrant", "box", "add", "--name", name, file], check=True)
+    for old in known - {name}:
+        subprocess.run(["vagrant", "box", "remove", "--force", old], check=True)
     os.environ["OVERLAY_VAGRANT_BOX"] = name
 
 

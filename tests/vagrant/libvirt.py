@@ -5,8 +5,10 @@
 from __future__ import annotations
 
 import contextlib
+import grp
 import json
 import os
+import stat
 import subprocess
 import tempfile
 from collections.abc import Iterator
@@ -26,6 +28,7 @@ DAEMONS = {
     "virtlogd": ["virtlogd"],
     "libvirtd": ["libvirtd"],
 }
+KVM = Path("/dev/kvm")
 FORWARD = Path("/proc/sys/net/ipv4/ip_forward")
 LAB = Path("/var/lib/multihost-overlay-lab/machine.json")
 PREFIX = "vagrant_node"
@@ -77,12 +80,29 @@ def daemon(name: str, logs: Path) -> Iterator[None]:
 
 
 @contextlib.contextmanager
+def kvm_as_udev_makes_it() -> Iterator[None]:
+    """Where no udev runs it may be root's alone: libvirtd then finds it used by a QEMU that it asks, and not usable when it looks itself,
+    takes what it has learnt of QEMU for outdated, and asks again, four seconds for each call (seen with 9.0)."""
+    before = KVM.stat() if KVM.exists() else None
+    try:
+        if before and not before.st_mode & stat.S_IRWXG:
+            os.chown(KVM, before.st_uid, grp.getgrnam("kvm").gr_gid)
+            KVM.chmod(0o660)
+        yield
+    finally:
+        if before:
+            os.chown(KVM, before.st_uid, before.st_gid)
+            KVM.chmod(stat.S_IMODE(before.st_mode))
+
+
+@contextlib.contextmanager
 def libvirt(logs: Path) -> Iterator[None]:
     """What is there already is used, and left as it is."""
     logs.mkdir(parents=True, exist_ok=True)
     with contextlib.ExitStack() as stack:
         if not answers():
             BUS.parent.mkdir(parents=True, exist_ok=True)
+            stack.enter_context(kvm_as_udev_makes_it())
             for name in DAEMONS:
                 if name != "dbus" or not listens(BUS):
                     stack.enter_context(daemon(name, logs))
