@@ -199,11 +199,11 @@ class Consul:
         if len(json.loads(keys)) > 1:
             raise TroubleError(f"{network} is the beginning of more than one network's id")
         now = time.monotonic()
-        before = self.known.pop(network, Known("", now, [], []))
-        if not index or before.index != index or now - before.since >= VALID:
-            before = read_endpoints(index, now, json.loads(self.ask(f"{folder}?recurse")[1]))
-        self.known[network] = before
-        return before
+        known = self.known.pop(network, Known("", now, [], []))
+        if not index or known.index != index or now - known.since >= VALID:
+            known = read_endpoints(index, now, json.loads(self.ask(f"{folder}?recurse")[1]))
+        self.known[network] = known
+        return known
 
     def touch(self, key: str, entry: Dict[str, Any]) -> None:
         """Make a change that means nothing; of all hosts that would make it, the first one does."""
@@ -255,15 +255,17 @@ def named_of(written: int, record: Dict[str, Any]) -> List[Named]:
 # -- what is, and what is to be
 
 
-def namespaces() -> Dict[str, str]:
-    """Name of an overlay's namespace -> beginning of the network's id. An empty file is not a namespace any more."""
+def spaces() -> List[str]:
+    """Names of Docker's namespaces, of overlays and of containers. An empty file is not one any more."""
     kind = os.stat("/proc/self/ns/net").st_dev
-    found = {}
-    for name in sorted(os.listdir(NAMESPACES)) if os.path.isdir(NAMESPACES) else []:
-        match = OVERLAY.match(name)
-        if match and os.stat(os.path.join(NAMESPACES, name)).st_dev == kind:
-            found[name] = match.group(1)
-    return found
+    names = sorted(os.listdir(NAMESPACES)) if os.path.isdir(NAMESPACES) else []
+    return [name for name in names if os.stat(os.path.join(NAMESPACES, name)).st_dev == kind]
+
+
+def namespaces() -> Dict[str, str]:
+    """Name of an overlay's namespace -> beginning of the network's id."""
+    matches = ((name, OVERLAY.match(name)) for name in spaces())
+    return {name: match.group(1) for name, match in matches if match}
 
 
 def subnets(links: Iterable[Dict[str, Any]]) -> Dict[str, ipaddress.IPv4Network]:
@@ -374,9 +376,9 @@ def again(before: Optional[Asked], index: str, count: int) -> Asked:
     return before if before.count == count else before._replace(count=count, unknown=True)
 
 
-def question(named: List[Named], own: str) -> Optional[Tuple[str, Named]]:
+def question(named: List[Named], own: str, living: Iterable[str]) -> Optional[Tuple[str, Named]]:
     """(namespace of a container here, the newest container of another host), if there are both."""
-    here = sorted(one.sandbox for one in named if one.host == own and one.sandbox)
+    here = sorted({one.sandbox for one in named if one.host == own}.intersection(living))
     there = sorted(one for one in named if one.host != own)
     return (here[0], there[-1]) if here and there else None
 
@@ -471,6 +473,7 @@ class Keeper:
         try:
             found = namespaces()
             self.remember({name: entries for name, entries in self.made.items() if name in found})
+            self.asked = {network: asked for network, asked in self.asked.items() if network in found.values()}
         except ODD as error:
             return {f"nothing more is changed, because {describe(error)}"}
         for name, network in found.items():
@@ -488,8 +491,8 @@ class Keeper:
 
     def keep_names(self, network: str) -> Set[str]:
         """Make the engines read a network's names again if this one does not know them; what it still does not know in the end."""
-        known, entry, before = self.store.endpoints(network), self.store.count(network), self.asked.get(network)
-        asked = question(known.named, self.own)
+        known, entry, before = self.store.known[network], self.store.count(network), self.asked.get(network)
+        asked = question(known.named, self.own, spaces())
         now = self.asked[network] = again(before, known.index, entry.get("ModifyIndex", 0))
         # A round later, since an engine that hears of a change needs a moment.
         if not asked or not entry or not now.unknown or now != before:

@@ -8,6 +8,8 @@ import base64
 import importlib.util
 import io
 import json
+import socket
+import subprocess
 import sys
 import urllib.error
 from email.message import Message
@@ -21,6 +23,7 @@ ROOT = Path(__file__).resolve().parents[3]
 OWN, OTHER, THIRD = "10.88.0.11", "10.88.0.12", "10.88.0.13"
 NID = "c4e52eb1441ef6b9c9961e4396c264f8"
 SPACE = "1-c4e52eb144"
+HERE, THERE, NEWEST = "a" * 12, "b" * 12, "c" * 12  # short ids of containers
 COUNT = f"network/v1.0/endpoint_count/{NID}/"
 
 
@@ -356,7 +359,7 @@ class Kernel:
 def kernel(keep: ModuleType, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Kernel:
     kernel = Kernel()
     monkeypatch.setattr(keep, "inside", kernel.inside)
-    monkeypatch.setattr(keep, "namespaces", lambda: {SPACE: NID[:10]})
+    monkeypatch.setattr(keep, "spaces", lambda: [SPACE, HERE])
     monkeypatch.setattr(keep, "RECORD", str(tmp_path / "run" / "peers.json"))
     return kernel
 
@@ -400,7 +403,7 @@ def test_without_an_overlay_nobody_makes_a_change(
     keeper = keep.Keeper(store_of(keep, nodes), OWN)
     times = iter((0.0, 100.0, 200.0, 300.0))
     monkeypatch.setattr(keep.time, "monotonic", lambda: next(times))
-    monkeypatch.setattr(keep, "namespaces", dict)
+    monkeypatch.setattr(keep, "spaces", list)
     assert [keeper.round(), keeper.round()] == [set(), set()]
     assert nodes.written == []
     assert [keeper.keep_watches(True), keeper.keep_watches(True)] == [set(), set()]
@@ -466,7 +469,7 @@ def test_a_namespace_that_is_gone_is_forgotten(
     answers = Answers()
     keeper = keep.Keeper(store_of(keep, answers), OWN)
     keeper.made = {SPACE: {neigh(keep, 2)}}
-    monkeypatch.setattr(keep, "namespaces", dict)
+    monkeypatch.setattr(keep, "spaces", list)
     assert keeper.round() == set()
     assert keeper.made == {}
     assert answers.asked == [], "without an overlay the store is not asked"
@@ -494,9 +497,6 @@ def named(number: int, host: str, short_id: str, **changes: Any) -> dict[str, An
     return record(number, host, myAliases=["web", short_id], sandbox=sandbox, **changes)
 
 
-HERE, THERE, NEWEST = "a" * 12, "b" * 12, "c" * 12
-
-
 @pytest.fixture
 def answers() -> Answers:
     """One container here and two elsewhere."""
@@ -509,9 +509,10 @@ def rounds(keep: ModuleType, keeper: Any, number: int) -> list[set[str]]:
 
 def test_who_asks_and_for_whom(keep: ModuleType, answers: Answers) -> None:
     known = store_of(keep, answers).endpoints(NID[:10]).named
-    assert keep.question(known, OWN) == (HERE, keep.Named(2, THIRD, "", NEWEST, "10.100.90.5"))
-    assert keep.question(known[:1], OWN) is None, "nobody else is there"
-    assert keep.question(known[1:], OWN) is None, "nobody is here"
+    assert keep.question(known, OWN, [HERE]) == (HERE, keep.Named(2, THIRD, "", NEWEST, "10.100.90.5"))
+    assert keep.question(known[:1], OWN, [HERE]) is None, "nobody else is there"
+    assert keep.question(known[1:], OWN, [HERE]) is None, "nobody is here"
+    assert keep.question(known, OWN, [SPACE]) is None, "what the store has of here is of one that is gone"
     assert keep.named_of(1, record(4)) == [], "without a container's id"
     assert keep.named_of(1, record(4, myAliases=None)) == []
     assert keep.named_of(1, named(4, OTHER, THERE, ep_iface={})) == [], "of one that is being made"
@@ -580,3 +581,23 @@ def test_without_a_number_of_containers_nothing_is_made(keep: ModuleType, kernel
     answers.count = {}
     assert rounds(keep, keep.Keeper(store_of(keep, answers), OWN), 4) == [set()] * 4
     assert answers.written == []
+
+
+@pytest.mark.parametrize(
+    ("end", "said"),
+    [
+        # Header: number, flags, one question, answers; then the question, and of the answer what is read.
+        (b"\0\0" + b"\0" * 4 + b"Q" * 18 + b"\0\4" + bytes((10, 100, 90, 5)), "unknown"),
+        (b"\0\1" + b"\0" * 4 + b"Q" * 18 + b"\0\4" + bytes((10, 100, 90, 5)), "10.100.90.5"),
+    ],
+)
+def test_the_question(keep: ModuleType, end: bytes, said: str) -> None:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as server:
+        server.bind(("127.0.0.1", 0))
+        server.settimeout(20)
+        program = keep.QUESTION.replace('("127.0.0.11", 53)', repr(server.getsockname()))
+        asking = subprocess.Popen([sys.executable, "-c", program, NEWEST], stdout=subprocess.PIPE, text=True)
+        query, place = server.recvfrom(512)
+        server.sendto(query[:6] + end, place)
+        assert asking.communicate(timeout=20)[0].strip() == said
+    assert query == b"\0\1\1\0\0\1" + b"\0" * 6 + b"\x0c" + NEWEST.encode() + b"\0" + b"\0\1" * 2
