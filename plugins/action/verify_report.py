@@ -38,6 +38,7 @@ TIMING: dict[str, Json] = {
     "count": {"type": "int", "default": 10},
     "interval": {"type": "float", "default": 0.05},
     "patience": {"type": "float", "default": 10.0},
+    "start_wait": {"type": "float", "default": 60.0},
     "transport": {"type": "bool", "default": True},
     "peers": {"type": "int", "default": 0},
     "only": {"type": "list", "elements": "str", "default": []},
@@ -57,7 +58,7 @@ ARGUMENTS: dict[str, Json] = {
     "slower": {"type": "float", "default": 3.0},
     "report_dir": {"type": "str", "default": "./overlay-report"},
 }
-LEAST = {"count": 1, "interval": 0.01, "patience": 1, "peers": 0, "rounds": 1, "streams": 0, "slower": 1}
+LEAST = {"count": 1, "interval": 0.01, "patience": 1, "start_wait": 1, "peers": 0, "rounds": 1, "streams": 0, "slower": 1}
 # Results of pairs in one run, of some hundred bytes each, which hosts hand over in one piece.
 MOST_BOOKS = 50000
 
@@ -178,7 +179,7 @@ class ActionModule(ActionBase):
         elapsed = max(0.0, time.time() - args["run"]["begun"])
         timing = {key: args[key] for key in TIMING}
         timing["only"] = places(args)
-        timing["stop"] = stop(elapsed, len(args["hosts"]), int(task_vars.get("ansible_forks", 5)), args["patience"])
+        timing["stop"] = stop(elapsed, len(args["hosts"]), int(task_vars.get("ansible_forks", 5)), timing)
         timing["soon"] = soon(elapsed, timing)
         underlay = {host: args["addresses"][host] for host in args["hosts"]}
         return {"plan": make_plan(args["run"], underlay, args["networks"], started, timing), "at": time.time()}

@@ -16,7 +16,6 @@ Json = Dict[str, Any]
 STREAM_SECONDS = 2.0
 # An agent answers its peers this long after it should have heard from all of them.
 GRACE = 3.0
-START = 60.0  # seconds that the endpoints of a busy host may take to be up
 # With few forks hosts start in rounds: each takes so long, or so many times what the first task took (seen on idle and on busy hosts).
 ROUND = 5.0
 START_OVER_READ = 5.0
@@ -194,15 +193,15 @@ def make_plan(run: Json, underlay: Dict[str, str], networks: List[str], started:
     }
 
 
-def stop(elapsed: float, hosts: int, forks: int, patience: float) -> float:
+def stop(elapsed: float, hosts: int, forks: int, timing: Json) -> float:
     """Seconds after the plan was made when all agents give up peers that they have not heard.
 
     0 where all hosts go through a task at the same time: then collecting tells all of them at once that all endpoints are up.
     ``elapsed`` is what the first task took over all hosts.
     """
     rounds = -(-hosts // max(forks, 1))
-    longest = min(START, max(ROUND, START_OVER_READ * elapsed / rounds))
-    return rounds * longest + patience if rounds > 1 else 0.0
+    longest = min(timing["start_wait"], max(ROUND, START_OVER_READ * elapsed / rounds))
+    return float(rounds * longest + timing["patience"]) if rounds > 1 else 0.0
 
 
 def soon(elapsed: float, timing: Json) -> float:
@@ -227,6 +226,7 @@ def waits(timing: Json, late: float) -> tuple[float, float]:
 
     Where it is to be told that all endpoints are up, the first is for the case that nobody does.
     """
-    silent = max(timing["stop"] - late, timing["patience"]) if timing["stop"] else 2 * START + timing["patience"]
-    measuring = timing["rounds"] * (round_seconds(timing) + timing["patience"])
-    return silent, START + silent + measuring + 60.0
+    start, patience = timing["start_wait"], timing["patience"]
+    silent = max(timing["stop"] - late, patience) if timing["stop"] else 2 * start + patience
+    measuring = timing["rounds"] * (round_seconds(timing) + patience)
+    return silent, start + silent + measuring + 60.0

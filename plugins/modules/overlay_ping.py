@@ -178,7 +178,7 @@ from ansible_collections.multihost.overlay.plugins.module_utils._ping_claims imp
     read_network,
 )
 from ansible_collections.multihost.overlay.plugins.module_utils._ping_endpoint import remove_runs
-from ansible_collections.multihost.overlay.plugins.module_utils._ping_plan import ROUND, START, waits
+from ansible_collections.multihost.overlay.plugins.module_utils._ping_plan import ROUND, waits
 
 Json = Dict[str, Any]
 POLL = 0.25  # seconds
@@ -260,9 +260,10 @@ def probed(client: DockerClient, params: Json) -> Json:
     from ansible_collections.multihost.overlay.plugins.module_utils._ping_agent import Agent, spawn
 
     run, timing = params["run_id"], params["plan"]["timing"]
+    client.timeout = max(client.timeout, timing["start_wait"])
     spawn(Agent(client, params["plan"], params["host"], params["late"]))
     # Where collecting tells all agents that all are up, the controller waits for that here. Else only for what a round may take.
-    state.wait_json(run, ROUND if timing["stop"] else START, [state.READY, state.RESULT])
+    state.wait_json(run, ROUND if timing["stop"] else timing["start_wait"], [state.READY, state.RESULT])
     result = state.wait_json(run, timing["soon"], [state.RESULT])
     return taken(run, result) if result else {"changed": False}
 
@@ -284,7 +285,8 @@ def collected(client: DockerClient, params: Json) -> Json:
         with suppress(OSError):  # it ended by itself meanwhile
             state.write_json(state.directory(run), state.TOGETHER, {})
     # Its own last deadline, and the time that the removal of its containers may take.
-    result = state.wait_json(run, waits(plan["timing"], 0.0)[1] + client.timeout, [state.RESULT])
+    removal = max(client.timeout, plan["timing"]["start_wait"])
+    result = state.wait_json(run, waits(plan["timing"], 0.0)[1] + removal, [state.RESULT])
     if result is not None:
         return taken(run, result)
     errors = [] if state.dismiss(run, 5.0) else ["the agent is still there"]

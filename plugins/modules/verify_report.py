@@ -68,6 +68,10 @@ options:
     description: Seconds to wait for a peer's first answer, once the endpoints of all hosts are up, and for its name.
     type: float
     default: 10.0
+  start_wait:
+    description: Seconds that the start of a host's temporary containers may take.
+    type: float
+    default: 60.0
   transport:
     description: Whether TCP connections and UDP datagrams are tried too.
     type: bool

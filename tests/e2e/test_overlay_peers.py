@@ -233,6 +233,38 @@ def test_engines_whose_watch_has_failed_are_told_to_begin_anew(seeing: Cluster) 
     assert seeing.consul("node1", "kv", "get", "docker/nodes") == ""
 
 
+def test_an_engine_that_has_lost_names_reads_them_again(cluster: Cluster) -> None:
+    """It loses them when it reads them by a thread that it has lost before, which is chance."""
+
+    def known() -> bool:
+        answer = cluster.run("node1", "docker", "exec", "one", "getent", "ahostsv4", "two", check=False)
+        return ADDRESS in answer.stdout
+
+    def lost() -> bool:
+        start(cluster, "last", "node1", "10.100.91.10", "red")
+        cluster.remove_containers("last", "two")
+        start(cluster, "two", "node2", ADDRESS)
+        # An engine that hears of a change needs a moment.
+        return not any(known() or time.sleep(1) for _try in range(4))
+
+    cluster.run("node1", "docker", "network", "create", "-d", "overlay", "--subnet", "10.100.91.0/24", "red")
+    try:
+        for host in HOSTS:
+            cluster.run(host, "systemctl", "stop", UNIT)
+        start(cluster, "one", "node1", "10.100.90.10")
+        wait_for("node1's engine has lost names", lost, 600)
+        begun = time.time()
+        for host in HOSTS:
+            cluster.run(host, "systemctl", "start", UNIT)
+        wait_for("the name is known", known, 14 * ROUND)
+        assert any("does not know the name of" in line for line in said(cluster, "node1", begun))
+    finally:
+        cluster.remove_containers(*PLACED, "last")
+        cluster.run("node1", "docker", "network", "rm", "red")
+        for host in HOSTS:
+            cluster.run(host, "systemctl", "start", UNIT)
+
+
 def test_a_network_can_be_removed(cluster: Cluster) -> None:
     for host in HOSTS:
         restart_engine(cluster, host)

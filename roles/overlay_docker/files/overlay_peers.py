@@ -17,7 +17,10 @@ stays, its own goes, and nothing is changed if the store does not answer.
 And it keeps names known: an engine whose watch of the store has failed (an election is enough) learns no name of a new
 container any more until it hears that something has changed among the hosts of the store's discovery. Each engine writes
 itself anew there every 20 seconds, which was such a change until Consul (1.4) began to pass over what stays the same. So
-one of the hosts makes a change that means nothing, as often. Standard library only.
+one of the hosts makes a change that means nothing, as often. An engine may also have asked the store in vain for all the
+names of a network, which it takes for the answer that there are none. So a host's DNS is asked for the newest container of
+another host whenever one has come or gone, and where it does not know it, the number of the network's containers is written
+anew as it is: then all engines read all names again. Standard library only.
 """
 
 from __future__ import annotations
@@ -41,6 +44,8 @@ from typing import Any, Dict, Iterable, List, NamedTuple, Optional, Sequence, Se
 SECONDS = 10.0
 # Between two changes under the key where engines find each other; what Docker takes itself, if nobody sets discovery.heartbeat.
 NUDGE = 20.0
+# So many times at most an engine is made to read the names of a network again, two rounds apart. Each time it can fail again.
+TRIES = 6
 # So long records are taken for those that were read. Of a store that was made anew and restored from a backup the index counts again from
 # where it was then, and may come to be the same for others.
 VALID = 60.0
@@ -50,6 +55,18 @@ NAMESPACES = "/run/docker/netns"
 # Docker names the namespace of an overlay by a number, which grows, and as much of the network's id as makes twelve characters.
 OVERLAY = re.compile(r"^(?=.{12}$)\d+-([0-9a-f]{6,10})$")
 RECORD = "/run/multihost-overlay/peers.json"
+# A container's short id, which Docker makes an alias of it: no other container has it.
+SHORT_ID = re.compile(r"^[0-9a-f]{12}$")
+# Asks Docker's DNS for a name, and prints the address.
+QUESTION = """
+import socket, struct, sys
+name = sys.argv[1].encode()
+with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as server:
+    server.settimeout(3)
+    server.sendto(struct.pack("!6H", 1, 0x100, 1, 0, 0, 0) + bytes([len(name)]) + name + struct.pack("!xHH", 1, 1), ("127.0.0.11", 53))
+    answer = server.recv(512)
+print(socket.inet_ntoa(answer[-4:]) if answer[6:8] != bytes(2) else "unknown")
+"""
 LOOK = "ip -json -details address && ip -json neighbour && bridge -json fdb"
 
 
@@ -59,6 +76,34 @@ class Peer(NamedTuple):
     address: str
     mac: str
     host: str
+
+
+class Named(NamedTuple):
+    """What the store says of a container's name: when that was written, and in which namespace it asks for the names of others."""
+
+    written: int
+    host: str
+    sandbox: str
+    short_id: str
+    address: str
+
+
+class Known(NamedTuple):
+    """What the store said of a network: at which index and at what time, and of whom."""
+
+    index: str
+    since: float
+    peers: List[Peer]
+    named: List[Named]
+
+
+class Asked(NamedTuple):
+    """How it is with the names of a network: of which endpoints and what number of them, tries left, whether one may be unknown."""
+
+    index: str
+    count: int
+    tries: int = TRIES
+    unknown: bool = True
 
 
 class Entry(NamedTuple):
@@ -122,11 +167,12 @@ class Consul:
 
     def __init__(self, url: str, token: str, tls: Sequence[str] = ()) -> None:
         host, _slash, folder = url.partition("://")[2].partition("/")
-        self.url = f"{'https' if tls else 'http'}://{host}/v1/kv/{folder.strip('/') + '/' if folder else ''}docker/"
+        self.folder = f"{folder.strip('/') + '/' if folder else ''}docker/"
+        self.url = f"{'https' if tls else 'http'}://{host}/v1/kv/{self.folder}"
         self.headers = {"X-Consul-Token": token} if token else {}
         self.tls = tls
         self.opener = opener_for(())
-        self.known: Dict[str, Tuple[str, float, List[Peer]]] = {}
+        self.known: Dict[str, Known] = {}
         self.nodes = (-1, 0.0)
 
     def ask(self, what: str, content: Optional[bytes] = None) -> Tuple[str, bytes]:
@@ -146,30 +192,47 @@ class Consul:
         except (OSError, ValueError, http.client.HTTPException) as error:
             raise NoStoreError(f"the store does not answer: {error}") from error
 
-    def peers(self, network: str) -> List[Peer]:
+    def endpoints(self, network: str) -> Known:
         """Who is on the network with this beginning of its id. The records are read if the index has changed, or if that was long ago."""
         folder = f"network/v1.0/endpoint/{network}"
         index, keys = self.ask(f"{folder}?keys&separator=/")
         if len(json.loads(keys)) > 1:
             raise TroubleError(f"{network} is the beginning of more than one network's id")
         now = time.monotonic()
-        before, since, _peers = self.known.get(network, ("", now, []))
-        if not index or before != index or now - since >= VALID:
-            self.known.pop(network, None)
-            pairs = json.loads(self.ask(f"{folder}?recurse")[1])
-            records = [json.loads(base64.b64decode(pair["Value"])) for pair in pairs if pair["Value"]]
-            self.known[network] = (index, now, sorted({peer for record in records for peer in peer_of(record)}))
-        return self.known[network][2]
+        known = self.known.pop(network, Known("", now, [], []))
+        if not index or known.index != index or now - known.since >= VALID:
+            known = read_endpoints(index, now, json.loads(self.ask(f"{folder}?recurse")[1]))
+        self.known[network] = known
+        return known
+
+    def touch(self, key: str, entry: Dict[str, Any]) -> None:
+        """Make a change that means nothing; of all hosts that would make it, the first one does."""
+        content = base64.b64decode(entry.get("Value") or "")
+        self.ask(f"{key}?cas={entry.get('ModifyIndex', 0)}&flags={(entry.get('Flags', 0) + 1) % 2**64}", content)
 
     def nudge(self, now: float) -> None:
-        """Change something under the hosts' key if nothing has been for a while: of all hosts that would, the first one does."""
+        """Change something under the hosts' key if nothing has been for a while."""
         entry = (json.loads(self.ask("nodes")[1]) or [{}])[0]
         index, since = entry.get("ModifyIndex", 0), self.nodes[1]
         if index != self.nodes[0]:
             self.nodes = (index, now)
         elif now - since >= NUDGE:
-            content = base64.b64decode(entry.get("Value") or "")
-            self.ask(f"nodes?cas={index}&flags={(entry.get('Flags', 0) + 1) % 2**64}", content)
+            self.touch("nodes", entry)
+
+    def count(self, network: str) -> Dict[str, Any]:
+        """Where Docker counts the containers of a network: engines read all its names when that is written. Empty where there is none."""
+        return dict(next(iter(json.loads(self.ask(f"network/v1.0/endpoint_count/{network}?recurse")[1])), {}))
+
+    def recount(self, entry: Dict[str, Any]) -> None:
+        """Write the number anew as it is."""
+        self.touch(entry["Key"][len(self.folder) :], entry)
+
+
+def read_endpoints(index: str, now: float, pairs: List[Dict[str, Any]]) -> Known:
+    """What the records say."""
+    rows = [(pair, json.loads(base64.b64decode(pair["Value"]))) for pair in pairs if pair["Value"]]
+    peers = sorted({peer for _pair, record in rows for peer in peer_of(record)})
+    return Known(index, now, peers, [named for pair, record in rows for named in named_of(pair["ModifyIndex"], record)])
 
 
 def peer_of(record: Dict[str, Any]) -> List[Peer]:
@@ -181,18 +244,28 @@ def peer_of(record: Dict[str, Any]) -> List[Peer]:
     return [Peer(str(address), interface["mac"].lower(), str(ipaddress.IPv4Address(host)))]
 
 
+def named_of(written: int, record: Dict[str, Any]) -> List[Named]:
+    """What of it is needed to ask for names; nothing of one whose container has no id there."""
+    ids = [alias for alias in record.get("myAliases") or [] if SHORT_ID.match(alias)]
+    peers = peer_of(record)
+    sandbox = os.path.basename(record.get("sandbox") or "")[:12]
+    return [Named(written, peers[0].host, sandbox, ids[-1], peers[0].address)] if ids and peers else []
+
+
 # -- what is, and what is to be
 
 
-def namespaces() -> Dict[str, str]:
-    """Name of an overlay's namespace -> beginning of the network's id. An empty file is not a namespace any more."""
+def spaces() -> List[str]:
+    """Names of Docker's namespaces, of overlays and of containers. An empty file is not one any more."""
     kind = os.stat("/proc/self/ns/net").st_dev
-    found = {}
-    for name in sorted(os.listdir(NAMESPACES)) if os.path.isdir(NAMESPACES) else []:
-        match = OVERLAY.match(name)
-        if match and os.stat(os.path.join(NAMESPACES, name)).st_dev == kind:
-            found[name] = match.group(1)
-    return found
+    names = sorted(os.listdir(NAMESPACES)) if os.path.isdir(NAMESPACES) else []
+    return [name for name in names if os.stat(os.path.join(NAMESPACES, name)).st_dev == kind]
+
+
+def namespaces() -> Dict[str, str]:
+    """Name of an overlay's namespace -> beginning of the network's id."""
+    matches = ((name, OVERLAY.match(name)) for name in spaces())
+    return {name: match.group(1) for name, match in matches if match}
 
 
 def subnets(links: Iterable[Dict[str, Any]]) -> Dict[str, ipaddress.IPv4Network]:
@@ -296,6 +369,20 @@ def batch(space: Space, away: Set[Entry], missing: Set[Entry]) -> List[str]:
     ]
 
 
+def again(before: Optional[Asked], index: str, count: int) -> Asked:
+    """Whoever comes or goes may be unknown; and each time that the names are read all of them may come to be."""
+    if before is None or before.index != index:
+        return Asked(index, count)
+    return before if before.count == count else before._replace(count=count, unknown=True)
+
+
+def question(named: List[Named], own: str, living: Iterable[str]) -> Optional[Tuple[str, Named]]:
+    """(namespace of a container here, the newest container of another host), if there are both."""
+    here = sorted({one.sandbox for one in named if one.host == own}.intersection(living))
+    there = sorted(one for one in named if one.host != own)
+    return (here[0], there[-1]) if here and there else None
+
+
 # -- the host
 
 
@@ -322,6 +409,12 @@ def change(name: str, lines: List[str]) -> None:
             inside(name, [program, "-force", "-batch", "-"], mine)
 
 
+def knows(sandbox: str, one: Named) -> bool:
+    """Whether this host's DNS says where that container is."""
+    status, said, _complaints = inside(sandbox, [sys.executable, "-c", QUESTION, one.short_id])
+    return status == 0 and said.strip() == one.address
+
+
 def words(entries: Set[Entry]) -> str:
     """A few of the entries, for the journal."""
     few = ", ".join(f"{entry.key} -> {entry.value}" for entry in sorted(entries)[:6])
@@ -335,6 +428,7 @@ class Keeper:
         self.store = store
         self.own = own
         self.made: Dict[str, Set[Entry]] = {}
+        self.asked: Dict[str, Asked] = {}
         if os.path.exists(RECORD):
             with open(RECORD, encoding="utf-8") as handle:
                 self.made = {name: {Entry(*row) for row in rows} for name, rows in json.load(handle).items()}
@@ -350,7 +444,7 @@ class Keeper:
 
     def see(self, name: str, network: str) -> Tuple[List[Peer], Space, Set[Entry]]:
         """(who is on the network, what the kernel has, what of it leads elsewhere)."""
-        peers = self.store.peers(network)
+        peers = self.store.endpoints(network).peers
         if self.own not in {peer.host for peer in peers}:
             # A namespace lives as long as a container here is on its network. A store without one has lost something.
             raise TroubleError(f"the store has no container of this host on the network of {name}")
@@ -379,6 +473,7 @@ class Keeper:
         try:
             found = namespaces()
             self.remember({name: entries for name, entries in self.made.items() if name in found})
+            self.asked = {network: asked for network, asked in self.asked.items() if network in found.values()}
         except ODD as error:
             return {f"nothing more is changed, because {describe(error)}"}
         for name, network in found.items():
@@ -387,13 +482,32 @@ class Keeper:
                     f"{claim} on the network of {name} has more than one owner in the store; left alone"
                     for claim in self.mend(name, network)
                 )
+                complaints.update(self.keep_names(network))
             except NoStoreError as error:
                 return complaints | {f"nothing more is changed, because {describe(error)}"}
             except ODD as error:
                 complaints.add(f"{name} is left alone, because {describe(error)}")
-        return complaints | self.keep_names(bool(found))
+        return complaints | self.keep_watches(bool(found))
 
-    def keep_names(self, needed: bool) -> Set[str]:
+    def keep_names(self, network: str) -> Set[str]:
+        """Make the engines read a network's names again if this one does not know them; what it still does not know in the end."""
+        known, entry, before = self.store.known[network], self.store.count(network), self.asked.get(network)
+        asked = question(known.named, self.own, spaces())
+        now = self.asked[network] = again(before, known.index, entry.get("ModifyIndex", 0))
+        # A round later, since an engine that hears of a change needs a moment.
+        if not asked or not entry or not now.unknown or now != before:
+            return set()
+        if knows(*asked):
+            self.asked[network] = now._replace(unknown=False)
+            return set()
+        if not now.tries:
+            return {f"this engine does not know the name of {asked[1].address}: a restart of docker helps"}
+        log(f"this engine does not know the name of {asked[1].address}: those of the network are to be read again")
+        self.asked[network] = now._replace(tries=now.tries - 1)
+        self.store.recount(entry)
+        return set()
+
+    def keep_watches(self, needed: bool) -> Set[str]:
         """Without an overlay no name is asked for. What stood in the way."""
         try:
             if needed:

@@ -8,6 +8,8 @@ import base64
 import importlib.util
 import io
 import json
+import socket
+import subprocess
 import sys
 import urllib.error
 from email.message import Message
@@ -21,6 +23,8 @@ ROOT = Path(__file__).resolve().parents[3]
 OWN, OTHER, THIRD = "10.88.0.11", "10.88.0.12", "10.88.0.13"
 NID = "c4e52eb1441ef6b9c9961e4396c264f8"
 SPACE = "1-c4e52eb144"
+HERE, THERE, NEWEST = "a" * 12, "b" * 12, "c" * 12  # short ids of containers
+COUNT = f"network/v1.0/endpoint_count/{NID}/"
 
 
 @pytest.fixture(scope="module")
@@ -200,6 +204,8 @@ class Answers:
         self.records = list(records)
         self.networks = [NID]
         self.index = 1
+        self.count: dict[str, Any] = {"Key": f"docker/{COUNT}", "Value": "e30=", "Flags": 5, "ModifyIndex": 40}
+        self.written: list[tuple[str, bytes]] = []
         self.asked: list[str] = []
         self.tokens: set[str | None] = set()
 
@@ -207,13 +213,19 @@ class Answers:
         self.asked.append(request.full_url)
         self.tokens.add(request.get_header("X-consul-token"))
         headers = Message()
+        if request.get_method() == "PUT":
+            self.written.append((request.full_url, request.data))
+            self.count["ModifyIndex"] += 1
+        if "/endpoint_count/" in request.full_url:
+            return Answer([self.count] if self.count else [], headers)
         headers["X-Consul-Index"] = str(self.index)
         if not self.records:
             raise urllib.error.HTTPError(request.full_url, 404, "", headers, io.BytesIO())
         if request.full_url.endswith("?keys&separator=/"):
             return Answer([f"docker/network/v1.0/endpoint/{nid}/" for nid in self.networks], headers)
         values = [base64.b64encode(json.dumps(entry).encode()).decode() for entry in self.records]
-        return Answer([{"Key": "folder/", "Value": None}, *({"Value": value} for value in values)], headers)
+        pairs = [{"Value": value, "ModifyIndex": number} for number, value in enumerate(values)]
+        return Answer([{"Key": "folder/", "Value": None}, *pairs], headers)
 
 
 def store_of(keep: ModuleType, answers: Any, url: str = "consul://127.0.0.1:8500", token: str = "") -> Any:
@@ -226,14 +238,14 @@ def test_records_are_read_only_when_the_index_moves(keep: ModuleType) -> None:
     answers = Answers(record(4))
     store = store_of(keep, answers)
     for _round in range(3):
-        assert store.peers(NID[:10]) == [peer(keep, 4)]
+        assert store.endpoints(NID[:10]).peers == [peer(keep, 4)]
     folder = f"http://127.0.0.1:8500/v1/kv/docker/network/v1.0/endpoint/{NID[:10]}"
     assert answers.asked == [
         f"{folder}?{query}" for query in ("keys&separator=/", "recurse", *["keys&separator=/"] * 2)
     ]
     answers.records.append(record(5))
     answers.index = 2
-    assert len(store.peers(NID[:10])) == 2
+    assert len(store.endpoints(NID[:10]).peers) == 2
 
 
 def test_an_index_that_came_back_does_not_keep_old_records_for_ever(
@@ -244,17 +256,17 @@ def test_an_index_that_came_back_does_not_keep_old_records_for_ever(
     monkeypatch.setattr(keep.time, "monotonic", lambda: clock[0])
     answers = Answers(record(4))
     store = store_of(keep, answers)
-    store.peers(NID[:10])
+    store.endpoints(NID[:10])
     answers.records[0] = record(4, THIRD)
     clock[0] += keep.VALID - 1
-    assert store.peers(NID[:10]) == [peer(keep, 4)]
+    assert store.endpoints(NID[:10]).peers == [peer(keep, 4)]
     clock[0] += 1
-    assert store.peers(NID[:10]) == [peer(keep, 4, THIRD)]
+    assert store.endpoints(NID[:10]).peers == [peer(keep, 4, THIRD)]
 
 
 def test_a_prefix_and_a_token_are_passed_on(keep: ModuleType) -> None:
     answers = Answers(record(4))
-    store_of(keep, answers, "consul://consul.example:8501/team/a", "secret").peers(NID[:10])
+    store_of(keep, answers, "consul://consul.example:8501/team/a", "secret").endpoints(NID[:10])
     assert answers.asked[0].startswith("http://consul.example:8501/v1/kv/team/a/docker/network/v1.0/endpoint/")
     assert answers.tokens == {"secret"}
 
@@ -269,13 +281,13 @@ def test_tls_is_spoken_with_the_files_of_the_moment(keep: ModuleType, monkeypatc
 
     monkeypatch.setattr(keep, "opener_for", opener_for)
     store = keep.Consul("consul://127.0.0.1:8501", "", ["/ca", "/crt", "/key"])
-    store.peers(NID[:10])
+    store.endpoints(NID[:10])
     assert answers.asked[0].startswith("https://127.0.0.1:8501/")
     assert opened[1:] == [["/ca", "/crt", "/key"]] * len(answers.asked)
 
 
 def test_no_key_is_no_peer(keep: ModuleType) -> None:
-    assert store_of(keep, Answers()).peers(NID[:10]) == []
+    assert store_of(keep, Answers()).endpoints(NID[:10]).peers == []
 
 
 class Nodes:
@@ -330,10 +342,15 @@ class Kernel:
     def __init__(self) -> None:
         self.changes: list[str] = []
         self.status = 0
+        self.names: dict[str, str] = {}
+        self.questions: list[tuple[str, str]] = []
 
-    def inside(self, _name: str, argv: list[str], text: str = "") -> tuple[int, str, str]:
+    def inside(self, name: str, argv: list[str], text: str = "") -> tuple[int, str, str]:
         if argv[0] == "sh":
             return self.status, printed(), "gone"
+        if argv[0] == sys.executable:
+            self.questions.append((name, argv[-1]))
+            return 0, self.names.get(argv[-1], "unknown") + "\n", ""
         self.changes += text.splitlines()
         return 0, "", ""
 
@@ -342,7 +359,7 @@ class Kernel:
 def kernel(keep: ModuleType, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Kernel:
     kernel = Kernel()
     monkeypatch.setattr(keep, "inside", kernel.inside)
-    monkeypatch.setattr(keep, "namespaces", lambda: {SPACE: NID[:10]})
+    monkeypatch.setattr(keep, "spaces", lambda: [SPACE, HERE])
     monkeypatch.setattr(keep, "RECORD", str(tmp_path / "run" / "peers.json"))
     return kernel
 
@@ -386,10 +403,10 @@ def test_without_an_overlay_nobody_makes_a_change(
     keeper = keep.Keeper(store_of(keep, nodes), OWN)
     times = iter((0.0, 100.0, 200.0, 300.0))
     monkeypatch.setattr(keep.time, "monotonic", lambda: next(times))
-    monkeypatch.setattr(keep, "namespaces", dict)
+    monkeypatch.setattr(keep, "spaces", list)
     assert [keeper.round(), keeper.round()] == [set(), set()]
     assert nodes.written == []
-    assert [keeper.keep_names(True), keeper.keep_names(True)] == [set(), set()]
+    assert [keeper.keep_watches(True), keeper.keep_watches(True)] == [set(), set()]
     assert len(nodes.written) == 1
 
 
@@ -452,7 +469,7 @@ def test_a_namespace_that_is_gone_is_forgotten(
     answers = Answers()
     keeper = keep.Keeper(store_of(keep, answers), OWN)
     keeper.made = {SPACE: {neigh(keep, 2)}}
-    monkeypatch.setattr(keep, "namespaces", dict)
+    monkeypatch.setattr(keep, "spaces", list)
     assert keeper.round() == set()
     assert keeper.made == {}
     assert answers.asked == [], "without an overlay the store is not asked"
@@ -469,3 +486,118 @@ def test_only_namespaces_of_overlays_count(keep: ModuleType, monkeypatch: pytest
     assert keep.namespaces() == {"2-c4e52eb144": "c4e52eb144", "10-c4e52eb14": "c4e52eb14", "100-c4e52eb1": "c4e52eb1"}
     monkeypatch.setattr(keep, "NAMESPACES", str(tmp_path / "none"))
     assert keep.namespaces() == {}
+
+
+# -- names
+
+
+def named(number: int, host: str, short_id: str, **changes: Any) -> dict[str, Any]:
+    """An endpoint of a container that has a name."""
+    sandbox = f"{short_id}{'0' * 52}" if host == OWN else ""
+    return record(number, host, myAliases=["web", short_id], sandbox=sandbox, **changes)
+
+
+@pytest.fixture
+def answers() -> Answers:
+    """One container here and two elsewhere."""
+    return Answers(named(1, OWN, HERE), named(4, OTHER, THERE), named(5, THIRD, NEWEST))
+
+
+def rounds(keep: ModuleType, keeper: Any, number: int) -> list[set[str]]:
+    return [keeper.round() for _round in range(number)]
+
+
+def test_who_asks_and_for_whom(keep: ModuleType, answers: Answers) -> None:
+    known = store_of(keep, answers).endpoints(NID[:10]).named
+    assert keep.question(known, OWN, [HERE]) == (HERE, keep.Named(2, THIRD, "", NEWEST, "10.100.90.5"))
+    assert keep.question(known[:1], OWN, [HERE]) is None, "nobody else is there"
+    assert keep.question(known[1:], OWN, [HERE]) is None, "nobody is here"
+    assert keep.question(known, OWN, [SPACE]) is None, "what the store has of here is of one that is gone"
+    assert keep.named_of(1, record(4)) == [], "without a container's id"
+    assert keep.named_of(1, record(4, myAliases=None)) == []
+    assert keep.named_of(1, named(4, OTHER, THERE, ep_iface={})) == [], "of one that is being made"
+
+
+def test_a_name_that_is_known_is_asked_for_once(keep: ModuleType, kernel: Kernel, answers: Answers) -> None:
+    kernel.names[NEWEST] = "10.100.90.5"
+    keeper = keep.Keeper(store_of(keep, answers), OWN)
+    assert rounds(keep, keeper, 5) == [set()] * 5
+    assert kernel.questions == [(HERE, NEWEST)]
+    assert [url for url, _content in answers.written if "endpoint_count" in url] == []
+
+
+@pytest.mark.parametrize("answer", ["unknown", "10.100.90.77"])
+def test_a_name_that_is_unknown_is_read_again(keep: ModuleType, kernel: Kernel, answers: Answers, answer: str) -> None:
+    kernel.names[NEWEST] = answer
+    keeper = keep.Keeper(store_of(keep, answers), OWN)
+    rounds(keep, keeper, 2)
+    assert answers.written == [(f"http://127.0.0.1:8500/v1/kv/docker/{COUNT}?cas=40&flags=6", b"{}")]
+    kernel.names[NEWEST] = "10.100.90.5"
+    assert rounds(keep, keeper, 5) == [set()] * 5
+    assert len(kernel.questions) == 2
+    assert len(answers.written) == 1
+
+
+def test_a_folder_of_the_store_is_no_part_of_what_is_written(keep: ModuleType, answers: Answers) -> None:
+    answers.count["Key"] = f"team/docker/{COUNT}"
+    store = store_of(keep, answers, "consul://127.0.0.1:8500/team")
+    store.recount(store.count(NID[:10]))
+    assert answers.written[0][0] == f"http://127.0.0.1:8500/v1/kv/team/docker/{COUNT}?cas=40&flags=6"
+
+
+def test_it_is_not_tried_for_ever(keep: ModuleType, kernel: Kernel, answers: Answers) -> None:
+    keeper = keep.Keeper(store_of(keep, answers), OWN)
+    said = rounds(keep, keeper, 2 * keep.TRIES + 2)
+    assert len(answers.written) == keep.TRIES
+    assert said[-1] == {"this engine does not know the name of 10.100.90.5: a restart of docker helps"}
+    assert set.union(*said[: 2 * keep.TRIES]) == set()
+    kernel.names[NEWEST] = "10.100.90.5"
+    assert keeper.round() == set(), "it is asked until it is known"
+
+
+def test_each_one_who_comes_is_asked_for(keep: ModuleType, kernel: Kernel, answers: Answers) -> None:
+    keeper = keep.Keeper(store_of(keep, answers), OWN)
+    rounds(keep, keeper, 2 * keep.TRIES)
+    answers.records.append(named(6, OTHER, "d" * 12))
+    answers.index += 1
+    rounds(keep, keeper, 2)
+    assert kernel.questions[-1] == (HERE, "d" * 12)
+    assert len(answers.written) == keep.TRIES + 1
+
+
+def test_when_names_were_read_again_they_are_asked_for_again(
+    keep: ModuleType, kernel: Kernel, answers: Answers
+) -> None:
+    """Whoever made the engines read: any of them may have failed."""
+    kernel.names[NEWEST] = "10.100.90.5"
+    keeper = keep.Keeper(store_of(keep, answers), OWN)
+    rounds(keep, keeper, 3)
+    answers.count["ModifyIndex"] += 1
+    rounds(keep, keeper, 3)
+    assert kernel.questions == [(HERE, NEWEST)] * 2
+
+
+def test_without_a_number_of_containers_nothing_is_made(keep: ModuleType, kernel: Kernel, answers: Answers) -> None:
+    answers.count = {}
+    assert rounds(keep, keep.Keeper(store_of(keep, answers), OWN), 4) == [set()] * 4
+    assert answers.written == []
+
+
+@pytest.mark.parametrize(
+    ("end", "said"),
+    [
+        # Header: number, flags, one question, answers; then the question, and of the answer what is read.
+        (b"\0\0" + b"\0" * 4 + b"Q" * 18 + b"\0\4" + bytes((10, 100, 90, 5)), "unknown"),
+        (b"\0\1" + b"\0" * 4 + b"Q" * 18 + b"\0\4" + bytes((10, 100, 90, 5)), "10.100.90.5"),
+    ],
+)
+def test_the_question(keep: ModuleType, end: bytes, said: str) -> None:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as server:
+        server.bind(("127.0.0.1", 0))
+        server.settimeout(20)
+        program = keep.QUESTION.replace('("127.0.0.11", 53)', repr(server.getsockname()))
+        asking = subprocess.Popen([sys.executable, "-c", program, NEWEST], stdout=subprocess.PIPE, text=True)
+        query, place = server.recvfrom(512)
+        server.sendto(query[:6] + end, place)
+        assert asking.communicate(timeout=20)[0].strip() == said
+    assert query == b"\0\1\1\0\0\1" + b"\0" * 6 + b"\x0c" + NEWEST.encode() + b"\0" + b"\0\1" * 2

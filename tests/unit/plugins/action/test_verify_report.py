@@ -27,6 +27,7 @@ DEFAULTS = {
     "count": 10,
     "interval": 0.1,
     "patience": 10.0,
+    "start_wait": 60.0,
     "transport": True,
     "peers": 0,
     "only": [],
@@ -63,7 +64,16 @@ def test_limit_is_refused_with_the_reason(action):
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"count": 0}, {"interval": 0.0}, {"patience": 0.5}, {"peers": -1}, {"rounds": 0}, {"slower": 0.5}]
+    "wrong",
+    [
+        {"count": 0},
+        {"interval": 0.0},
+        {"patience": 0.5},
+        {"start_wait": 0.0},
+        {"peers": -1},
+        {"rounds": 0},
+        {"slower": 0.5},
+    ],
 )
 def test_senseless_timing_is_refused(action, wrong):
     with pytest.raises(AnsibleActionFail, match="or more"):

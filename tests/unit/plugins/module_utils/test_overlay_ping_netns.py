@@ -33,6 +33,7 @@ PLAN = {
         "interval": 0.05,
         "patience": 1.0,
         "stop": 0.0,
+        "start_wait": 60.0,
         "transport": True,
         "peers": 0,
         "rounds": 1,

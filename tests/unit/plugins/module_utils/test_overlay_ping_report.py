@@ -21,6 +21,7 @@ TIMING = {
     "interval": 0.1,
     "patience": 10.0,
     "stop": 0.0,
+    "start_wait": 60.0,
     "transport": True,
     "peers": 0,
     "rounds": 1,
@@ -158,11 +159,11 @@ def test_every_host_has_a_place_whatever_became_of_it():
 
 
 def test_where_hosts_start_in_rounds_all_give_up_at_the_same_moment():
-    stop = plan.stop(7.5, 30, 2, 10.0)
+    stop = plan.stop(7.5, 30, 2, TIMING)
     assert stop == 15 * plan.ROUND + 10.0
-    assert plan.stop(90.0, 30, 2, 10.0) > stop
+    assert plan.stop(90.0, 30, 2, TIMING) > stop
     # One host that hung in the first task does not make all wait five times as long.
-    assert plan.stop(120.0, 6, 5, 10.0) == 2 * plan.START + 10.0
+    assert plan.stop(120.0, 6, 5, TIMING) == 2 * TIMING["start_wait"] + 10.0
     timing = {**TIMING, "stop": stop}
     early, late = plan.waits(timing, 0.0), plan.waits(timing, 20.0)
     assert early[0] - late[0] == 20.0
@@ -177,10 +178,10 @@ def test_results_are_waited_for_only_where_all_hosts_probe_at_the_same_time():
 
 
 def test_where_all_are_told_at_once_nothing_is_given_up_before():
-    assert plan.stop(5.0, 30, 30, 10.0) == 0.0
+    assert plan.stop(5.0, 30, 30, TIMING) == 0.0
     silent, last = plan.waits({**TIMING, "stop": 0.0}, 0.0)
-    assert silent == 2 * plan.START + TIMING["patience"]
-    assert last > plan.START + silent + plan.round_seconds(TIMING)
+    assert silent == 2 * TIMING["start_wait"] + TIMING["patience"]
+    assert last > TIMING["start_wait"] + silent + plan.round_seconds(TIMING)
     assert plan.waits({**TIMING, "rounds": 100}, 0.0)[1] > last + 99 * plan.round_seconds(TIMING)
 
 

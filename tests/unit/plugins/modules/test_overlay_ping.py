@@ -24,6 +24,7 @@ TIMING = {
     "interval": 0.1,
     "patience": 1.0,
     "stop": 0.0,
+    "start_wait": 60.0,
     "transport": True,
     "peers": 0,
     "rounds": 1,
