@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -41,9 +42,14 @@ def services(cluster: Cluster) -> Iterator[dict[str, dict[str, str]]]:
     names = [name for containers in placed.values() for name in containers]
     cluster.remove_containers(*names)
     cluster.fresh_engines()
-    for network, prefix in (("frontend", "10.100.1"), ("backend", "10.100.2")):
-        for place, (name, host) in enumerate(placed[network].items()):
+
+    def start(host: str) -> None:
+        for network, prefix in (("frontend", "10.100.1"), ("backend", "10.100.2")):
             # Addresses of their own: an engine of 20.10 may remember one that moved from host to host at its old place.
-            cluster.start_service(host, name, network, "--restart", "always", "--ip", f"{prefix}.{100 + place}")
+            address = f"{prefix}.{100 + cluster.hosts.index(host)}"
+            cluster.start_service(host, f"{network}-{host}", network, "--restart", "always", "--ip", address)
+
+    with ThreadPoolExecutor() as pool:
+        list(pool.map(start, cluster.hosts))
     yield placed
     cluster.remove_containers(*names)

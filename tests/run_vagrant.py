@@ -27,7 +27,7 @@ STATE = FOLDER / ".vagrant"
 # That the machines are the scenario's, and no user's.
 OURS = STATE / "made-by-tests"
 # What a run that was killed has left goes first.
-STEPS = ("destroy", "create", "converge", "idempotence", "verify")
+STEPS = ("destroy", "create", "prepare", "converge", "idempotence", "verify")
 MEMORY = 4 * 1024 + 512
 
 

@@ -18,6 +18,8 @@ from tests.vagrant.libvirt import PREFIX, virsh
 
 FOLDER = ROOT / "inventories" / "vagrant"
 INVENTORY = FOLDER / "hosts.yml"
+# Which of them has a firewalld: molecule/vagrant/prepare.yml.
+FIREWALLD = "node2"
 # Emulated, three at a time, from the end of the power to sshd.
 BOOT = 420
 
@@ -48,7 +50,7 @@ class VirtualMachines(Cluster):
         self.ssh = ["ssh", "-F", str(ssh_config), *(f"-o{option}" for option in (*reuse, *quick))]
 
     def run(
-        self, host: str, *argv: str, check: bool = True, timeout: float = 120, stdin: str | None = None
+        self, host: str, *argv: str, check: bool = True, timeout: float = 300, stdin: str | None = None
     ) -> subprocess.CompletedProcess[str]:
         """Run a program on a host, as root."""
         command = [*self.ssh, host, "sudo -n -- " + shlex.join(argv)]

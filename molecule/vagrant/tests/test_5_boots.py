@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.vagrant.machines import VirtualMachines
+from tests.vagrant.machines import FIREWALLD, VirtualMachines
 
 # Docker loads modules and sets ip_forward itself: what is there before it comes is ours.
 WITNESS = "/run/overlay-witness"
@@ -49,4 +49,5 @@ def test_all_is_back(witnessed: VirtualMachines, services: dict[str, dict[str, s
         journal = witnessed.out(host, "journalctl", "-b", "-o", "cat", "-u", "systemd-modules-load.service")
         assert "Inserted module 'br_netfilter'" in journal, host
         assert "Inserted module 'vxlan'" in journal, host
+    assert witnessed.out(FIREWALLD, "firewall-cmd", "--state") == "running"
     witnessed.wait_until_whole(services, f"after: {how}", SECONDS)
