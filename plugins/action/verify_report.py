@@ -58,7 +58,16 @@ ARGUMENTS: dict[str, Json] = {
     "slower": {"type": "float", "default": 3.0},
     "report_dir": {"type": "str", "default": "./overlay-report"},
 }
-LEAST = {"count": 1, "interval": 0.01, "patience": 1, "start_wait": 1, "peers": 0, "rounds": 1, "streams": 0, "slower": 1}
+LEAST = {
+    "count": 1,
+    "interval": 0.01,
+    "patience": 1,
+    "start_wait": 1,
+    "peers": 0,
+    "rounds": 1,
+    "streams": 0,
+    "slower": 1,
+}
 # Results of pairs in one run, of some hundred bytes each, which hosts hand over in one piece.
 MOST_BOOKS = 50000
 
