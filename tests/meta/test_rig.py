@@ -241,8 +241,8 @@ def test_a_failed_step_ends_the_scenario_but_not_its_cleaning(tmp_path: Path, mo
 
     monkeypatch.setattr(run_molecule, "run", step)
     results = list(run_vagrant.steps())
-    assert ran == ["destroy", "create", "converge", "destroy"]
-    assert [result.passed for result in results] == [True, True, False, True]
+    assert ran == ["destroy", "create", "prepare", "converge", "destroy"]
+    assert [result.passed for result in results] == [True, True, True, False, True]
 
 
 class FakeVirsh:

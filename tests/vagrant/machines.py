@@ -21,7 +21,7 @@ INVENTORY = FOLDER / "hosts.yml"
 # Which of them has a firewalld: molecule/vagrant/prepare.yml.
 FIREWALLD = "node2"
 # Emulated, three at a time, from the end of the power to sshd.
-BOOT = 420
+BOOT = 900
 
 
 def vagrant(*words: str, timeout: float = 1500) -> str:
