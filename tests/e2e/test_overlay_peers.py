@@ -243,7 +243,7 @@ def records(cluster: Cluster, folder: str) -> dict[str, str]:
 def lose_names(cluster: Cluster, name: str) -> None:
     """What a reading that failed leaves: an engine that has not found an endpoint which is there.
 
-    A thread that an engine has lost makes such a reading fail by chance, and more than that; so here the record is away meanwhile.
+    A thread that an engine has lost makes it fail, but by chance, and makes other calls fail too: here the record is away meanwhile.
     """
     endpoints = records(cluster, "endpoint")
     key = next(key for key, value in endpoints.items() if json.loads(value)["name"] == name)

@@ -6,9 +6,11 @@ from __future__ import annotations
 
 import os
 import shutil
+import stat
 import sys
 import threading
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import yaml
@@ -262,6 +264,21 @@ class FakeVirsh:
         self.told.append(" ".join(words))
         found = [lines for start, lines in self.lists.items() if self.told[-1].startswith(start)]
         return "\n".join(found[0]) if found else ""
+
+
+@pytest.mark.parametrize(("mode", "meanwhile"), [(0o600, 0o660), (0o666, 0o666)])
+def test_kvm_is_as_it_was_afterwards(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, mode: int, meanwhile: int
+) -> None:
+    """One that libvirt's processes can open already is not touched. A file stands for the device."""
+    device = tmp_path / "kvm"
+    device.touch(mode)
+    device.chmod(mode)
+    monkeypatch.setattr(libvirt, "KVM", device)
+    monkeypatch.setattr(libvirt.grp, "getgrnam", lambda _name: SimpleNamespace(gr_gid=os.getegid()))
+    with libvirt.kvm_as_udev_makes_it():
+        assert stat.S_IMODE(device.stat().st_mode) == meanwhile
+    assert stat.S_IMODE(device.stat().st_mode) == mode
 
 
 def test_of_libvirt_s_only_what_is_ours_is_taken_away(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

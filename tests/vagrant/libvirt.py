@@ -83,16 +83,17 @@ def daemon(name: str, logs: Path) -> Iterator[None]:
 def kvm_as_udev_makes_it() -> Iterator[None]:
     """Where no udev runs it may be root's alone: libvirtd then finds it used by a QEMU that it asks, and not usable when it looks itself,
     takes what it has learnt of QEMU for outdated, and asks again, four seconds for each call (seen with 9.0)."""
-    before = KVM.stat() if KVM.exists() else None
+    if not KVM.exists() or KVM.stat().st_mode & stat.S_IRWXG:
+        yield
+        return
+    before = KVM.stat()
+    os.chown(KVM, -1, grp.getgrnam("kvm").gr_gid)
+    KVM.chmod(0o660)
     try:
-        if before and not before.st_mode & stat.S_IRWXG:
-            os.chown(KVM, before.st_uid, grp.getgrnam("kvm").gr_gid)
-            KVM.chmod(0o660)
         yield
     finally:
-        if before:
-            os.chown(KVM, before.st_uid, before.st_gid)
-            KVM.chmod(stat.S_IMODE(before.st_mode))
+        os.chown(KVM, -1, before.st_gid)
+        KVM.chmod(stat.S_IMODE(before.st_mode))
 
 
 @contextlib.contextmanager

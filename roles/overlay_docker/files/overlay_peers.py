@@ -56,7 +56,7 @@ NAMESPACES = "/run/docker/netns"
 OVERLAY = re.compile(r"^(?=.{12}$)\d+-([0-9a-f]{6,10})$")
 RECORD = "/run/multihost-overlay/peers.json"
 # A container's short id, which Docker makes an alias of it: no other container has it.
-SHORT_ID = re.compile(r"^[0-9a-f]{12}$")
+SHORT_ID = re.compile(r"[0-9a-f]{12}")
 # Asks Docker's DNS for a name, and prints the address.
 QUESTION = """
 import socket, struct, sys
@@ -246,9 +246,10 @@ def peer_of(record: Dict[str, Any]) -> List[Peer]:
 
 def named_of(written: int, record: Dict[str, Any]) -> List[Named]:
     """What of it is needed to ask for names; nothing of one whose container has no id there."""
-    ids = [alias for alias in record.get("myAliases") or [] if SHORT_ID.match(alias)]
+    ids = [alias for alias in record.get("myAliases") or [] if SHORT_ID.fullmatch(alias)]
     peers = peer_of(record)
-    sandbox = os.path.basename(record.get("sandbox") or "")[:12]
+    # Its namespace has the beginning of the sandbox's id for a name.
+    sandbox = (record.get("sandbox") or "")[:12]
     return [Named(written, peers[0].host, sandbox, ids[-1], peers[0].address)] if ids and peers else []
 
 
@@ -501,7 +502,7 @@ class Keeper:
             self.asked[network] = now._replace(unknown=False)
             return set()
         if not now.tries:
-            return {f"this engine does not know the name of {asked[1].address}: a restart of docker helps"}
+            return {f"this engine does not know the name of {asked[1].address} on {asked[1].host}: a restart of docker helps"}
         log(f"this engine does not know the name of {asked[1].address}: those of the network are to be read again")
         self.asked[network] = now._replace(tries=now.tries - 1)
         self.store.recount(entry)

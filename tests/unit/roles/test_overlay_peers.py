@@ -515,6 +515,7 @@ def test_who_asks_and_for_whom(keep: ModuleType, answers: Answers) -> None:
     assert keep.question(known, OWN, [SPACE]) is None, "what the store has of here is of one that is gone"
     assert keep.named_of(1, record(4)) == [], "without a container's id"
     assert keep.named_of(1, record(4, myAliases=None)) == []
+    assert keep.named_of(1, named(4, OTHER, f"{THERE}\n")) == [], "only what is an id as a whole is asked for"
     assert keep.named_of(1, named(4, OTHER, THERE, ep_iface={})) == [], "of one that is being made"
 
 
@@ -549,7 +550,7 @@ def test_it_is_not_tried_for_ever(keep: ModuleType, kernel: Kernel, answers: Ans
     keeper = keep.Keeper(store_of(keep, answers), OWN)
     said = rounds(keep, keeper, 2 * keep.TRIES + 2)
     assert len(answers.written) == keep.TRIES
-    assert said[-1] == {"this engine does not know the name of 10.100.90.5: a restart of docker helps"}
+    assert said[-1] == {f"this engine does not know the name of 10.100.90.5 on {THIRD}: a restart of docker helps"}
     assert set.union(*said[: 2 * keep.TRIES]) == set()
     kernel.names[NEWEST] = "10.100.90.5"
     assert keeper.round() == set(), "it is asked until it is known"
