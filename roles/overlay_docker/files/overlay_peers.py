@@ -502,7 +502,9 @@ class Keeper:
             self.asked[network] = now._replace(unknown=False)
             return set()
         if not now.tries:
-            return {f"this engine does not know the name of {asked[1].address} on {asked[1].host}: a restart of docker helps"}
+            return {
+                f"this engine does not know the name of {asked[1].address} on {asked[1].host}: a restart of docker helps"
+            }
         log(f"this engine does not know the name of {asked[1].address}: those of the network are to be read again")
         self.asked[network] = now._replace(tries=now.tries - 1)
         self.store.recount(entry)
