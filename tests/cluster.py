@@ -130,6 +130,17 @@ class Cluster:
         script = 'set -a; . /etc/multihost-overlay/dockerd.env; exec consul "$@"'
         return self.out(host, "sh", "-c", script, "sh", *words)
 
+    def unit(self, host: str, unit: str, what: str) -> str:
+        """What systemd says of a property of a unit."""
+        return self.out(host, "systemctl", "show", "--property", what, "--value", unit)
+
+    def records(self, folder: str) -> dict[str, str]:
+        """What the store has in one of Docker's folders, by key."""
+        host = self.hosts[0]
+        found = self.consul(host, "kv", "get", "-keys", "-separator=", f"docker/network/v1.0/{folder}/").split()
+        values = {key: self.consul(host, "kv", "get", key) for key in found}
+        return {key: value for key, value in values.items() if value}
+
     def write(self, host: str, path: str, content: str, mode: str = "0644") -> None:
         """Put a file on a host."""
         self.run(

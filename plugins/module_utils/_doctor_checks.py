@@ -208,7 +208,8 @@ CHECKS: dict[str, Check] = {
         "warning",
         "endpoints in the store, the containers of the host that they name",
         "no container has it: a container of this name is refused with 'endpoint with name ... already exists', and its address is lost",
-        "docker network disconnect -f NETWORK NAME; if that fails: consul kv delete docker/network/v1.0/endpoint/NETWORK_ID/ENDPOINT_ID/",
+        "docker network disconnect -f NETWORK NAME, if no container has that name; else, or if that fails: "
+        "consul kv delete docker/network/v1.0/endpoint/NETWORK_ID/ENDPOINT_ID/",
         "m#20398, ln#573",
     ),
     "endpoint_of_nobody": Check(

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import ipaddress
 from collections import Counter
-from typing import Any, Iterable, Mapping
+from typing import Any, Collection, Iterable, Mapping
 
 from ansible_collections.multihost.overlay.plugins.module_utils._doctor_checks import found
 from ansible_collections.multihost.overlay.plugins.module_utils._store_content import duplicates
@@ -29,9 +29,11 @@ def names_of(store: Observed) -> dict[str, str]:
     return {entry["id"]: entry["name"] for entry in store["networks"]}
 
 
-def remove_endpoint(network: str, endpoint: Mapping[str, str]) -> str:
-    """The two ways to take an endpoint away that nobody has."""
+def remove_endpoint(network: str, endpoint: Mapping[str, str], containers: Collection[str]) -> str:
+    """The ways to take an endpoint away that nobody has. Docker's own goes by the name, and would take a container off its network."""
     key = ENDPOINT_KEY.format(network=endpoint["network_id"], endpoint=endpoint["id"])
+    if endpoint["name"] in containers:
+        return f"consul kv delete -recurse {key}, then: docker start {endpoint['name']}"
     return f"docker network disconnect -f {network} {endpoint['name']}; if that fails: consul kv delete -recurse {key}"
 
 
@@ -88,7 +90,7 @@ def check_orphans(observed: Observed, _wanted: Observed) -> Findings:
     if not readable(observed) or not observed["complete"]:
         return
     names = names_of(observed["store"])
-    mine = set(had(observed))
+    mine, containers = set(had(observed)), {row["name"] for row in observed["containers"]}
     for endpoint in observed["store"]["endpoints"]:
         if endpoint["host"] == locator(observed) and endpoint["id"] not in mine:
             network = names.get(endpoint["network_id"], endpoint["network_id"])
@@ -96,7 +98,7 @@ def check_orphans(observed: Observed, _wanted: Observed) -> Findings:
                 "orphan_endpoint",
                 f"the store has an endpoint {endpoint['name']} of this host on network {network}, and no container has it",
                 f"endpoint {endpoint['id']}, address {endpoint['ipv4'] or '-'}",
-                remove_endpoint(network, endpoint),
+                remove_endpoint(network, endpoint, containers),
             )
             # For the repair, and for those to whom its address means something.
             yield dict(row, thing=endpoint["id"])

@@ -64,7 +64,7 @@ def restart_engine(cluster: Cluster, host: str) -> None:
 
 def met(cluster: Cluster, host: str, others: int) -> bool:
     """Whether the engine that runs now has heard of that many other hosts."""
-    pid = cluster.out(host, "systemctl", "show", "--property", "MainPID", "--value", "docker.service")
+    pid = cluster.unit(host, "docker.service", "MainPID")
     said = cluster.out(host, "journalctl", "-o", "cat", "--no-pager", f"_PID={pid}")
     return said.count("EventMemberJoin") > others
 
@@ -233,22 +233,15 @@ def test_engines_whose_watch_has_failed_are_told_to_begin_anew(seeing: Cluster) 
     assert seeing.consul("node1", "kv", "get", "docker/nodes") == ""
 
 
-def records(cluster: Cluster, folder: str) -> dict[str, str]:
-    """What the store has in one of Docker's folders, by key."""
-    found = cluster.consul("node1", "kv", "get", "-keys", "-separator=", f"docker/network/v1.0/{folder}/").split()
-    values = {key: cluster.consul("node1", "kv", "get", key) for key in found}
-    return {key: value for key, value in values.items() if value}
-
-
 def lose_names(cluster: Cluster, name: str) -> None:
     """What a reading that failed leaves: an engine that has not found an endpoint which is there.
 
     A thread that an engine has lost makes it fail, but by chance, and makes other calls fail too: here the record is away meanwhile.
     """
-    endpoints = records(cluster, "endpoint")
+    endpoints = cluster.records("endpoint")
     key = next(key for key, value in endpoints.items() if json.loads(value)["name"] == name)
     cluster.consul("node1", "kv", "delete", key)
-    for count, value in records(cluster, "endpoint_count").items():
+    for count, value in cluster.records("endpoint_count").items():
         cluster.consul("node1", "kv", "put", "-flags=1", count, value)
     wait_for(f"{name} is forgotten", lambda: not resolves(cluster, name), 30)
     cluster.consul("node1", "kv", "put", key, endpoints[key])

@@ -95,7 +95,7 @@ def power_on(cluster: Cluster, *hosts: str) -> None:
 
 def _repaired(cluster: Cluster, host: str) -> bool:
     unit = "multihost-overlay-boot-repair.service"
-    return cluster.out(host, "systemctl", "show", "--property", "SubState", "--value", unit) == "exited"
+    return cluster.unit(host, unit, "SubState") == "exited"
 
 
 def proven_soon(report: Path) -> None:

@@ -174,7 +174,7 @@ def test_a_port_that_another_program_holds(cluster: Cluster, tmp_path: Path) -> 
     cluster.run("node2", "systemd-run", "--unit", "holder", "/usr/bin/python3", "-c", LISTENER)
     try:
         wait_for("the listener", lambda: ":7946" in cluster.out("node2", "ss", "-Hlnt"))
-        pid = cluster.out("node2", "systemctl", "show", "--property", "MainPID", "--value", "holder")
+        pid = cluster.unit("node2", "holder", "MainPID")
         run = preflight(tmp_path)
     finally:
         cluster.run("node2", "systemctl", "stop", "holder")

@@ -13,12 +13,18 @@ So this waits for the engine and for the store's leader, looks for such containe
 dockerd, makes the endpoints that no running container has name a network that does not exist (dockerd itself then
 deletes them as stale), and starts it again. At most once a boot, and never if nothing is wrong. Under live-restore
 the overlay containers that did come up are ended meanwhile, if their restart policy brings them back; all others go
-on. Standard library only: it runs before anything else can be counted on.
+on.
+
+And where the store had no leader while dockerd took the endpoints of the boot before out of it, they stay there for ever, and each is
+in the way of its container: "endpoint with name X already exists in network Y". Docker's own way to remove one goes by its name,
+and would take the container off its network. So such an endpoint, if it is of this host and no running container has it, is given another
+name first. Standard library only: it runs before anything else can be counted on.
 """
 
 from __future__ import annotations
 
 import argparse
+import base64
 import contextlib
 import fcntl
 import http.client
@@ -28,13 +34,14 @@ import re
 import shutil
 import signal
 import socket
-import ssl
 import subprocess
 import sys
 import time
 import urllib.error
 import urllib.request
 from typing import Any, Callable, Sequence
+
+from overlay_store import Consul, TroubleError, add_arguments, opener_for
 
 MARKER = "/run/multihost-overlay/boot-repair"
 BACKUP = "/var/lib/multihost-overlay/backup/local-kv.db"
@@ -46,6 +53,8 @@ POLICIES = ("always", "unless-stopped", "on-failure")
 UP = ("running", "paused")
 # What dockerd writes when it has left an overlay broken (20.10's libnetwork, drivers/overlay).
 BROKEN = "Failure during overlay endpoints restore"
+# Why a container is down whose endpoint of the boot before is still in the store.
+CLAIMED = re.compile(r"endpoint with name \S+ already exists in network")
 # What else it writes when an endpoint of the boot before is in the way.
 WORDS = re.compile(
     r"could not get network sandbox|[Ee]rror (?:restoring|while restoring)|datastore|sandbox .* not found"
@@ -68,28 +77,19 @@ class _Connection(http.client.HTTPConnection):
         self.sock.connect(SOCKET)
 
 
-def docker(path: str) -> Any:
-    """What the engine answers; None if it does not, or does not know the thing."""
+def docker(path: str, content: Any = None) -> Any:
+    """What the engine answers; None if it does not, or does not know the thing. Content makes it a POST."""
     connection = _Connection()
     try:
-        connection.request("GET", path)
+        body = None if content is None else json.dumps(content)
+        connection.request("GET" if body is None else "POST", path, body, {"Content-Type": "application/json"})
         response = connection.getresponse()
-        body = response.read()
-        return json.loads(body) if response.status == 200 else None
+        text = response.read()
+        return json.loads(text or "{}") if response.status in (200, 204) else None
     except (OSError, ValueError, http.client.HTTPException):
         return None
     finally:
         connection.close()
-
-
-def opener_for(tls: Sequence[str]) -> urllib.request.OpenerDirector:
-    """What asks the store: through no proxy, since none is between a host and its own store, and over TLS with CA, certificate and key."""
-    handlers: list[urllib.request.BaseHandler] = [urllib.request.ProxyHandler({})]
-    if tls:
-        context = ssl.create_default_context(cafile=tls[0])
-        context.load_cert_chain(tls[1], tls[2])
-        handlers.append(urllib.request.HTTPSHandler(context=context))
-    return urllib.request.build_opener(*handlers)
 
 
 def has_leader(url: str, tls: Sequence[str] = ()) -> bool:
@@ -293,13 +293,63 @@ def repair(timeout: float) -> bool:
     return started and wait_for("the engine", lambda: docker("/info"), time.monotonic() + timeout)
 
 
+# -- endpoints that were left in the store
+
+
+def left_behind(
+    entries: list[dict[str, Any]], name: str, own: str, living: set[str]
+) -> list[tuple[dict[str, Any], dict[str, Any]]]:
+    """(the store's entry, Docker's record) of this host's endpoints of that name which no running container has."""
+    rows = [(entry, json.loads(base64.b64decode(entry["Value"]))) for entry in entries if entry["Value"]]
+    return [
+        (entry, record)
+        for entry, record in rows
+        if record["name"] == name and record.get("locator") == own and record["id"] not in living
+    ]
+
+
+def remove(store: Consul, network: str, entry: dict[str, Any], record: dict[str, Any]) -> None:
+    """Have Docker remove an endpoint, which lowers the network's count and gives the address back, under a name that no container has."""
+    name = f"{record['name']}.of-the-boot-before.{record['id'][:12]}"
+    content = json.dumps({**record, "name": name}).encode()
+    key = entry["Key"][len(store.folder) :]
+    if not store.put(key, content, entry.get("Flags", 0), entry["ModifyIndex"]):
+        raise TroubleError(f"the endpoint {record['id']} has changed meanwhile")
+    if docker(f"/networks/{network}/disconnect", {"Container": name, "Force": True}) is None:
+        log(f"Docker did not remove the endpoint {name} from the store: docker network disconnect -f {network} {name}")
+
+
+def start_again(name: str, store: Consul, own: str) -> None:
+    """Remove what is in a container's way, and start it."""
+    container, alive = docker(f"/containers/{name}/json"), running(docker)
+    if container is None or alive is None:
+        raise TroubleError("the engine does not answer")
+    for network in overlay_names([container], docker):
+        number = (docker(f"/networks/{network}") or {}).get("Id", "")
+        entries = store.below(f"network/v1.0/endpoint/{number}/") if number else []
+        for entry, record in left_behind(entries, name, own, endpoints(alive)):
+            remove(store, number, entry, record)
+            log(f"removed the endpoint {record['id'][:12]} of the boot before, of container {name} on {network}")
+    docker(f"/containers/{name}/start", {})
+
+
+def start_claimed(troubles: dict[str, str], store: Consul, own: str) -> bool:
+    """Start the containers whose name an endpoint in the store has. Whether there were any."""
+    claimed = {name: why for name, why in sorted(troubles.items()) if CLAIMED.search(why)}
+    for name, why in claimed.items():
+        log(f"container {name} {why}")
+        try:
+            start_again(name, store, own)
+        except (TroubleError, ValueError, KeyError, TypeError) as error:
+            log(f"container {name} is left alone: {error}")
+    return bool(claimed)
+
+
 def main(argv: list[str] | None = None) -> int:
     """Wait, look, repair once."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n", 1)[0])
     parser.add_argument("--store-health", default="", help="URL that tells whether the store has a leader")
-    parser.add_argument(
-        "--store-tls", nargs=3, default=(), metavar=("CA", "CERTIFICATE", "KEY"), help="files, as dockerd has them"
-    )
+    add_arguments(parser)
     parser.add_argument("--timeout", type=float, default=1800, help="how long to wait for engine and store, in seconds")
     parser.add_argument("--settle", type=float, default=3, help="time between two looks, in seconds")
     given = parser.parse_args(argv)
@@ -314,12 +364,14 @@ def main(argv: list[str] | None = None) -> int:
     if url and not wait_for(f"the store ({url})", lambda: has_leader(url, given.store_tls), deadline):
         log("the store has no leader; once it has: systemctl restart multihost-overlay-boot-repair.service")
         return 1
-    return act(given.settle)
+    return act(given.settle, Consul.of(given), given.address)
 
 
-def act(settle: float) -> int:
+def act(settle: float, store: Consul, own: str) -> int:
     """Engine and store are there: repair what there is to repair."""
     troubles, victims = settled(settle)
+    if start_claimed(troubles, store, own):
+        troubles, victims = settled(settle)
     said = complaints()
     if not troubles and not any(BROKEN in line for line in said):
         log("all overlay containers are as they should be; nothing to do")
@@ -338,12 +390,14 @@ def act(settle: float) -> int:
     if not repair(300):
         log("dockerd did not come back: see journalctl -u docker.service")
         return 1
-    return outcome(settle)
+    return outcome(settle, store, own)
 
 
-def outcome(settle: float) -> int:
-    """What the repair has brought about."""
+def outcome(settle: float, store: Consul, own: str) -> int:
+    """What the repair has brought about. The restart, too, took endpoints out of the store."""
     left, _victims = settled(settle)
+    if start_claimed(left, store, own):
+        left, _victims = settled(settle)
     broken = [line for line in complaints() if BROKEN in line]
     for line in broken[:1]:
         log(f"an overlay is still broken; dockerd said: {line}")

@@ -28,18 +28,16 @@ from __future__ import annotations
 import argparse
 import base64
 import collections
-import http.client
 import ipaddress
 import json
 import os
 import re
-import ssl
 import subprocess
 import sys
 import time
-import urllib.error
-import urllib.request
 from typing import Any, Dict, Iterable, List, NamedTuple, Optional, Sequence, Set, Tuple
+
+from overlay_store import Consul, NoStoreError, TroubleError, add_arguments
 
 SECONDS = 10.0
 # Between two changes under the key where engines find each other; what Docker takes itself, if nobody sets discovery.heartbeat.
@@ -128,14 +126,6 @@ class Space(NamedTuple):
     passing: Set[Tuple[str, str, str]]
 
 
-class TroubleError(Exception):
-    """Why nothing is changed this time."""
-
-
-class NoStoreError(TroubleError):
-    """The store does not answer, or with an error: there is no use in asking it for the next network."""
-
-
 # An answer of the store or of a program that is not what it should be ends in one of these.
 ODD = (TroubleError, OSError, ValueError, KeyError, TypeError, AttributeError, subprocess.SubprocessError)
 
@@ -152,45 +142,13 @@ def log(text: str) -> None:
 # -- the store
 
 
-def opener_for(tls: Sequence[str]) -> urllib.request.OpenerDirector:
-    """What asks the store: through no proxy, since none is between a host and its own store, and over TLS with CA, certificate and key."""
-    handlers: List[urllib.request.BaseHandler] = [urllib.request.ProxyHandler({})]
-    if tls:
-        context = ssl.create_default_context(cafile=tls[0])
-        context.load_cert_chain(tls[1], tls[2])
-        handlers.append(urllib.request.HTTPSHandler(context=context))
-    return urllib.request.build_opener(*handlers)
-
-
-class Consul:
-    """Docker's records in a Consul. All that another kind of store needs is its own `peers`."""
+class Networks(Consul):
+    """Docker's records of networks. All that another kind of store needs is its own of these."""
 
     def __init__(self, url: str, token: str, tls: Sequence[str] = ()) -> None:
-        host, _slash, folder = url.partition("://")[2].partition("/")
-        self.folder = f"{folder.strip('/') + '/' if folder else ''}docker/"
-        self.url = f"{'https' if tls else 'http'}://{host}/v1/kv/{self.folder}"
-        self.headers = {"X-Consul-Token": token} if token else {}
-        self.tls = tls
-        self.opener = opener_for(())
+        super().__init__(url, token, tls)
         self.known: Dict[str, Known] = {}
         self.nodes = (-1, 0.0)
-
-    def ask(self, what: str, content: Optional[bytes] = None) -> Tuple[str, bytes]:
-        """(the index at which this was changed last, the answer). Content is written. Consul says 404 where there is no key."""
-        try:
-            if self.tls:
-                # Anew each time: the files may have been renewed.
-                self.opener = opener_for(self.tls)
-            verb = "GET" if content is None else "PUT"
-            request = urllib.request.Request(self.url + what, content, self.headers, method=verb)
-            with self.opener.open(request, timeout=5) as response:
-                return response.headers.get("X-Consul-Index", ""), response.read()
-        except urllib.error.HTTPError as error:
-            if error.code == 404:
-                return error.headers.get("X-Consul-Index", ""), b"[]"
-            raise NoStoreError(f"the store says HTTP {error.code}") from error
-        except (OSError, ValueError, http.client.HTTPException) as error:
-            raise NoStoreError(f"the store does not answer: {error}") from error
 
     def endpoints(self, network: str) -> Known:
         """Who is on the network with this beginning of its id. The records are read if the index has changed, or if that was long ago."""
@@ -201,14 +159,14 @@ class Consul:
         now = time.monotonic()
         known = self.known.pop(network, Known("", now, [], []))
         if not index or known.index != index or now - known.since >= VALID:
-            known = read_endpoints(index, now, json.loads(self.ask(f"{folder}?recurse")[1]))
+            known = read_endpoints(index, now, self.below(folder))
         self.known[network] = known
         return known
 
     def touch(self, key: str, entry: Dict[str, Any]) -> None:
         """Make a change that means nothing; of all hosts that would make it, the first one does."""
         content = base64.b64decode(entry.get("Value") or "")
-        self.ask(f"{key}?cas={entry.get('ModifyIndex', 0)}&flags={(entry.get('Flags', 0) + 1) % 2**64}", content)
+        self.put(key, content, (entry.get("Flags", 0) + 1) % 2**64, entry.get("ModifyIndex", 0))
 
     def nudge(self, now: float) -> None:
         """Change something under the hosts' key if nothing has been for a while."""
@@ -221,7 +179,7 @@ class Consul:
 
     def count(self, network: str) -> Dict[str, Any]:
         """Where Docker counts the containers of a network: engines read all its names when that is written. Empty where there is none."""
-        return dict(next(iter(json.loads(self.ask(f"network/v1.0/endpoint_count/{network}?recurse")[1])), {}))
+        return next(iter(self.below(f"network/v1.0/endpoint_count/{network}")), {})
 
     def recount(self, entry: Dict[str, Any]) -> None:
         """Write the number anew as it is."""
@@ -425,7 +383,7 @@ def words(entries: Set[Entry]) -> str:
 class Keeper:
     """Does one round after the other, and remembers which entries are its own."""
 
-    def __init__(self, store: Consul, own: str) -> None:
+    def __init__(self, store: Networks, own: str) -> None:
         self.store = store
         self.own = own
         self.made: Dict[str, Set[Entry]] = {}
@@ -523,13 +481,9 @@ class Keeper:
 def main(argv: Optional[List[str]] = None) -> int:
     """Round after round. What stands in the way is said when it comes and when it goes."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n", 1)[0])
-    parser.add_argument("--store", required=True, help="the store's URL, as dockerd has it")
-    parser.add_argument(
-        "--store-tls", nargs=3, default=(), metavar=("CA", "CERTIFICATE", "KEY"), help="files, as dockerd has them"
-    )
-    parser.add_argument("--address", required=True, help="the address that this host advertises")
+    add_arguments(parser)
     given = parser.parse_args(argv)
-    keeper = Keeper(Consul(given.store, os.environ.get("CONSUL_HTTP_TOKEN", ""), given.store_tls), given.address)
+    keeper = Keeper(Networks.of(given), given.address)
     before: Set[str] = set()
     while True:
         complaints = keeper.round()

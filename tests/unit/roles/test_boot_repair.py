@@ -4,7 +4,9 @@
 
 from __future__ import annotations
 
+import base64
 import importlib.util
+import json
 import signal
 import subprocess
 import threading
@@ -15,6 +17,7 @@ from typing import Any
 import pytest
 
 ROOT = Path(__file__).resolve().parents[3]
+OWN = "10.88.0.11"
 
 
 @pytest.fixture(scope="module")
@@ -133,7 +136,135 @@ def test_never_twice_in_a_boot(repair: ModuleType, tmp_path: Path, monkeypatch: 
     marker.touch()
     monkeypatch.setattr(repair, "MARKER", str(marker))
     monkeypatch.setattr(repair, "docker", lambda _path: pytest.fail("asked"))
-    assert repair.main([]) == 0
+    assert repair.main(["--store=consul://127.0.0.1:8500", f"--address={OWN}"]) == 0
+
+
+# -- endpoints that were left in the store
+
+
+class Store:
+    """A store with the endpoints of one network, which somebody may change before it is written."""
+
+    folder = "docker/"
+
+    def __init__(self, *records: dict[str, Any], taken: bool = True) -> None:
+        self.records = records
+        self.taken = taken
+        self.written: list[tuple[str, dict[str, Any], int, int]] = []
+
+    def below(self, folder: str) -> list[dict[str, Any]]:
+        assert folder == "network/v1.0/endpoint/nid/"
+        return [{"Key": f"docker/{folder}", "Value": None}, *map(entry_of, self.records)]
+
+    def put(self, key: str, content: bytes, flags: int, index: int) -> bool:
+        self.written.append((key, json.loads(content), flags, index))
+        return self.taken
+
+
+def record(letter: str, name: str = "c", host: str = OWN) -> dict[str, Any]:
+    return {"id": letter * 64, "name": name, "locator": host, "ep_iface": {"addr": "10.0.0.4/24"}}
+
+
+def entry_of(one: dict[str, Any]) -> dict[str, Any]:
+    value = base64.b64encode(json.dumps(one).encode()).decode()
+    return {"Key": f"docker/network/v1.0/endpoint/nid/{one['id']}/", "Value": value, "Flags": 3, "ModifyIndex": 7}
+
+
+class Engine:
+    """One container that is down, on an overlay and on a bridge, and one that runs."""
+
+    def __init__(self) -> None:
+        self.did: list[tuple[str, Any]] = []
+        down = container("exited", network="ov")
+        down["NetworkSettings"]["Networks"]["bridge"] = {"EndpointID": ""}
+        alive = container("running", network="ov")
+        alive["NetworkSettings"]["Networks"]["ov"]["EndpointID"] = "a" * 64
+        self.answers = {
+            "/containers/c/json": down,
+            "/containers/json": [{"Id": "2"}],
+            "/containers/2/json": alive,
+            "/networks/ov": {"Id": "nid", "Driver": "overlay"},
+        }
+
+    def __call__(self, path: str, content: Any = None) -> Any:
+        if content is None:
+            return self.answers.get(path)
+        self.did.append((path, content))
+        return {}
+
+
+CLAIMED = {"c": "is down (endpoint with name c already exists in network ov)"}
+STARTED: tuple[str, dict[str, Any]] = ("/containers/c/start", {})
+
+
+@pytest.mark.parametrize(
+    ("left", "removed"),
+    [
+        (record("b"), True),
+        (record("a"), False),  # a running container has it
+        (record("b", host="10.88.0.12"), False),
+        (record("b", name="other"), False),
+    ],
+)
+def test_only_what_was_left_behind_here_is_removed(
+    repair: ModuleType, monkeypatch: pytest.MonkeyPatch, left: dict[str, Any], removed: bool
+) -> None:
+    engine, store = Engine(), Store(left)
+    monkeypatch.setattr(repair, "docker", engine)
+    assert repair.start_claimed(CLAIMED, store, OWN) is True
+    name = f"c.of-the-boot-before.{'b' * 12}"
+    gone = [("/networks/nid/disconnect", {"Container": name, "Force": True})] if removed else []
+    assert engine.did == [*gone, STARTED]
+    key = f"network/v1.0/endpoint/nid/{'b' * 64}/"
+    assert store.written == ([(key, {**left, "name": name}, 3, 7)] if removed else [])
+
+
+def test_an_endpoint_that_changes_meanwhile_is_left_alone(
+    repair: ModuleType, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    engine = Engine()
+    monkeypatch.setattr(repair, "docker", engine)
+    assert repair.start_claimed(CLAIMED, Store(record("b"), taken=False), OWN) is True
+    assert engine.did == []
+    assert "container c is left alone: the endpoint" in capsys.readouterr().out
+
+
+def test_a_container_that_is_down_for_another_reason_is_not_started(
+    repair: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(repair, "docker", lambda *_words: pytest.fail("asked"))
+    assert repair.start_claimed({"c": "is down (could not get network sandbox)"}, Store(), OWN) is False
+
+
+def test_endpoints_are_left_alone_where_the_running_containers_are_not_known(
+    repair: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine, store = Engine(), Store(record("b"))
+    engine.answers.pop("/containers/2/json")
+    monkeypatch.setattr(repair, "docker", engine)
+    repair.start_claimed(CLAIMED, store, OWN)
+    assert (engine.did, store.written) == ([], [])
+
+
+@pytest.mark.parametrize("restarted", [False, True])
+def test_a_container_is_started_before_dockerd_is_restarted_and_after(
+    repair: ModuleType, monkeypatch: pytest.MonkeyPatch, restarted: bool
+) -> None:
+    """The restart itself takes endpoints out of a store that may waver."""
+    sandbox: tuple[dict[str, str], list[str]] = ({"c": "is down (could not get network sandbox)"}, [])
+    looks = [sandbox] if restarted else []
+    looks += [(CLAIMED, []), ({}, [])]
+    engine = Engine()
+    monkeypatch.setattr(repair, "docker", engine)
+    monkeypatch.setattr(repair, "settled", lambda _settle: looks.pop(0))
+    monkeypatch.setattr(repair, "complaints", list)
+    monkeypatch.setattr(repair, "repair", lambda _timeout: restarted or pytest.fail("restarted"))
+    assert repair.act(0, Store(), OWN) == 0
+    assert engine.did == [STARTED]
+    assert looks == []
+
+
+# -- the restart of dockerd
 
 
 def test_containers_that_would_not_come_back_forbid_a_restart(
@@ -142,7 +273,7 @@ def test_containers_that_would_not_come_back_forbid_a_restart(
     monkeypatch.setattr(repair, "settled", lambda _settle: ({"c": "is down"}, ["by-hand"]))
     monkeypatch.setattr(repair, "complaints", list)
     monkeypatch.setattr(repair, "repair", lambda _timeout: pytest.fail("restarted"))
-    assert repair.act(0) == 1
+    assert repair.act(0, Store(), OWN) == 1
 
 
 @pytest.mark.parametrize(
@@ -160,7 +291,7 @@ def test_an_overlay_that_dockerd_left_broken_is_mended_though_nobody_is_down(
         return True
 
     monkeypatch.setattr(repair, "repair", restart)
-    assert repair.act(0) == 0
+    assert repair.act(0, Store(), OWN) == 0
     assert len(done) == restarts
 
 
@@ -168,7 +299,7 @@ def test_a_repair_that_did_not_take_is_a_failure(repair: ModuleType, monkeypatch
     monkeypatch.setattr(repair, "settled", lambda _settle: ({}, []))
     monkeypatch.setattr(repair, "complaints", lambda: [repair.BROKEN])
     monkeypatch.setattr(repair, "repair", lambda _timeout: True)
-    assert repair.act(0) == 1
+    assert repair.act(0, Store(), OWN) == 1
 
 
 def test_only_what_the_dockerd_of_now_said_counts(repair: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:

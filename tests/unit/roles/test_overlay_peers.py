@@ -17,6 +17,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import overlay_store
 import pytest
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -229,7 +230,7 @@ class Answers:
 
 
 def store_of(keep: ModuleType, answers: Any, url: str = "consul://127.0.0.1:8500", token: str = "") -> Any:
-    store = keep.Consul(url, token)
+    store = keep.Networks(url, token)
     store.opener = answers
     return store
 
@@ -279,8 +280,8 @@ def test_tls_is_spoken_with_the_files_of_the_moment(keep: ModuleType, monkeypatc
         opened.append(tls)
         return answers
 
-    monkeypatch.setattr(keep, "opener_for", opener_for)
-    store = keep.Consul("consul://127.0.0.1:8501", "", ["/ca", "/crt", "/key"])
+    monkeypatch.setattr(overlay_store, "opener_for", opener_for)
+    store = keep.Networks("consul://127.0.0.1:8501", "", ["/ca", "/crt", "/key"])
     store.endpoints(NID[:10])
     assert answers.asked[0].startswith("https://127.0.0.1:8501/")
     assert opened[1:] == [["/ca", "/crt", "/key"]] * len(answers.asked)

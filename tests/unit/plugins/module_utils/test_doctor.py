@@ -731,6 +731,18 @@ def test_whether_all_containers_were_seen_is_known(monkeypatch: pytest.MonkeyPat
     assert _doctor_host.read_containers(Reader(), slow) == ([container()], False)
 
 
+@pytest.mark.parametrize(
+    ("name", "cure"), [("web", "docker network disconnect -f "), ("old", "consul kv delete -recurse ")]
+)
+def test_no_cure_takes_a_container_off_its_network(name: str, cure: str) -> None:
+    """That is what Docker's own command does if a container has the name of the endpoint in its way."""
+    observed = sound()
+    observed["store"]["endpoints"].append(STORED)
+    observed["containers"].append(container(**STOPPED, id="c2", name=name, networks={}))
+    (found,) = [row for row in judge_host(observed, WANTED) if row["id"] == "orphan_endpoint"]
+    assert found["fix"].startswith(cure)
+
+
 def test_of_containers_that_were_not_seen_nothing_is_left_over() -> None:
     observed = sound()
     observed.update(containers=[], complete=False)
