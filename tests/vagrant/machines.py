@@ -7,7 +7,7 @@ from __future__ import annotations
 import os
 import shlex
 import subprocess
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -63,15 +63,15 @@ class VirtualMachines(Cluster):
         done = self.run(host, "cat", "/proc/sys/kernel/random/boot_id", check=False)
         return done.stdout.strip() if done.returncode == 0 else ""
 
-    def end(self, how: str, *hosts: str) -> None:
-        """Reboot hosts or pull their plugs, all at once, and let them boot."""
-        before = {host: self.boot_of(host) for host in hosts}
-        for host in hosts:
+    def end(self, ways: Mapping[str, str]) -> None:
+        """Reboot hosts ("reboot") or pull their plugs ("cut"), all at once, and let them boot."""
+        before = {host: self.boot_of(host) for host in ways}
+        for host, how in ways.items():
             if how == "reboot":
                 self.run(host, "systemctl", "--no-block", "reboot")
             else:
                 virsh("destroy", PREFIX.removesuffix("node") + host)
-        for host in hosts:
+        for host, how in ways.items():
             subprocess.run([*self.ssh, "-O", "exit", host], capture_output=True, check=False)
             if how == "cut":
                 virsh("start", PREFIX.removesuffix("node") + host)

@@ -1,6 +1,6 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""After real reboots and real power cuts of all hosts at once, modules, sysctls, firewall and overlay are back, and nobody helps."""
+"""After a real reboot and real power cuts at the same moment modules, sysctls, firewall and overlay are back, and nobody helps."""
 
 from __future__ import annotations
 
@@ -22,6 +22,8 @@ StandardOutput=file:{WITNESS}
 [Install]
 WantedBy=multi-user.target
 """
+# All at once, since each boot of all takes minutes where they are emulated; all in one way is for hosts of a lab.
+ENDS = {"node1": "cut", "node2": "reboot", "node3": "cut"}
 # Consul's election, the engine's start, and the repair with its one restart of the engine, all emulated.
 SECONDS = 600
 
@@ -36,18 +38,18 @@ def witnessed(cluster: VirtualMachines) -> VirtualMachines:
     return cluster
 
 
-@pytest.mark.parametrize("how", ["reboot", "cut"])
-def test_all_is_back(witnessed: VirtualMachines, services: dict[str, dict[str, str]], how: str) -> None:
+def test_all_is_back(witnessed: VirtualMachines, services: dict[str, dict[str, str]]) -> None:
     witnessed.wait_until_whole(services, "before the end of all hosts", 300)
-    witnessed.end(how, *witnessed.hosts)
+    witnessed.end(ENDS)
     for host in witnessed.hosts:
         said = witnessed.out(host, "cat", WITNESS).splitlines()
         modules = {line.split()[0] for line in said}
         assert {"br_netfilter", "vxlan", "overlay", "bridge", "veth"} <= modules, host
         assert "net.ipv4.ip_forward = 1" in said, host
         assert "table inet multihost_overlay" in said, host
-        journal = witnessed.out(host, "journalctl", "-b", "-o", "cat", "-u", "systemd-modules-load.service")
+        # By its name: where it has ended before journald reads its words, these are of no unit.
+        journal = witnessed.out(host, "journalctl", "-b", "-o", "cat", "-t", "systemd-modules-load")
         assert "Inserted module 'br_netfilter'" in journal, host
         assert "Inserted module 'vxlan'" in journal, host
     assert witnessed.out(FIREWALLD, "firewall-cmd", "--state") == "running"
-    witnessed.wait_until_whole(services, f"after: {how}", SECONDS)
+    witnessed.wait_until_whole(services, "after their boots", SECONDS)
