@@ -29,7 +29,7 @@ def names_of(store: Observed) -> dict[str, str]:
     return {entry["id"]: entry["name"] for entry in store["networks"]}
 
 
-def remove_endpoint(network: str, endpoint: Mapping[str, str], containers: Collection[str]) -> str:
+def remove_endpoint(network: str, endpoint: Mapping[str, str], containers: Collection[str] = ()) -> str:
     """The ways to take an endpoint away that nobody has. Docker's own goes by the name, and would take a container off its network."""
     key = ENDPOINT_KEY.format(network=endpoint["network_id"], endpoint=endpoint["id"])
     if endpoint["name"] in containers:

@@ -111,7 +111,7 @@ def check_endpoints(facts: Facts, addresses: Mapping[str, str]) -> Rows:
                     "endpoint_of_nobody",
                     text,
                     evidence,
-                    f"if that host is gone for good: {remove_endpoint(network, row)}",
+                    f"if that host is gone for good, on one without a container {row['name']}: {remove_endpoint(network, row)}",
                 ),
             )
 
