@@ -316,7 +316,9 @@ def remove(store: Consul, network: str, entry: dict[str, Any], record: dict[str,
     if not store.put(key, content, entry.get("Flags", 0), entry["ModifyIndex"]):
         raise TroubleError(f"the endpoint {record['id']} has changed meanwhile")
     if docker(f"/networks/{network}/disconnect", {"Container": name, "Force": True}) is None:
-        log(f"Docker did not remove the endpoint {name} from the store: docker network disconnect -f {network} {name}")
+        log(f"Docker has not removed an endpoint of the boot before: docker network disconnect -f {network} {name}")
+    else:
+        log(f"removed the endpoint {record['id'][:12]} of the boot before, of container {record['name']}")
 
 
 def start_again(name: str, store: Consul, own: str) -> None:
@@ -329,7 +331,6 @@ def start_again(name: str, store: Consul, own: str) -> None:
         entries = store.below(f"network/v1.0/endpoint/{number}/") if number else []
         for entry, record in left_behind(entries, name, own, endpoints(alive)):
             remove(store, number, entry, record)
-            log(f"removed the endpoint {record['id'][:12]} of the boot before, of container {name} on {network}")
     docker(f"/containers/{name}/start", {})
 
 

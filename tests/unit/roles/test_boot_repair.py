@@ -229,6 +229,20 @@ def test_an_endpoint_that_changes_meanwhile_is_left_alone(
     assert "container c is left alone: the endpoint" in capsys.readouterr().out
 
 
+def test_an_endpoint_that_docker_does_not_remove_is_named(
+    repair: ModuleType, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Its name is free already, so that the container is started all the same."""
+    engine = Engine()
+    refusing = {"/networks/nid/disconnect": None}
+    monkeypatch.setattr(repair, "docker", lambda path, *content: refusing.get(path, engine(path, *content)))
+    repair.start_claimed(CLAIMED, Store(record("b")), OWN)
+    assert engine.did[-1] == STARTED
+    said = capsys.readouterr().out
+    assert f"docker network disconnect -f nid c.of-the-boot-before.{'b' * 12}" in said
+    assert "removed the endpoint" not in said
+
+
 def test_a_container_that_is_down_for_another_reason_is_not_started(
     repair: ModuleType, monkeypatch: pytest.MonkeyPatch
 ) -> None:
