@@ -85,7 +85,7 @@ molecule: system venv  ## Scenarios on hosts of the lab
 .PHONY: e2e
 e2e: system browser venv  ## Bad input, brownfield hosts, failures that verify must see
 	@.ci/need-root e2e
-	$(BIN)/python -m pytest tests/e2e -m "not long"
+	$(BIN)/python -m pytest tests/e2e -m "not long" --durations=25 --durations-min=10
 
 .PHONY: faults
 faults: system venv  ## What takes longer: hosts and runs that die in the middle
